@@ -1,0 +1,564 @@
+"""The walk: run the nest and count. This is the definition of every count.
+
+Owns: counting by enumeration, for every convention but `timeloop` (`spec/model.md §3`). A set of
+words is a Python integer used as a bit set: bit `a` stands for the word with address `a`.
+
+Non-goals: speed beyond what moderate layers need, and any formula: what is counted is what
+happens, step by step.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise, product
+from typing import TYPE_CHECKING
+
+from tilewright.ir.hardware import Hardware
+from tilewright.ir.mapping import Mapping
+from tilewright.ir.nest import Nest, NestLoop, Store, flatten
+from tilewright.ir.workload import Operand, Workload
+from tilewright.model.convention import DEFAULT, Convention, Footprint, Reuse
+from tilewright.model.counts import Counts, Group, Tally
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Integers = NDArray[np.int64]
+    Mask = NDArray[np.bool_]
+
+Indices = tuple[int, ...]
+Words = int
+"""A set of words, one bit each."""
+
+_CHUNK = 1 << 18
+"""Multiply-accumulates looked at together, so that memory is bounded."""
+
+
+def walk(
+    workload: Workload, hardware: Hardware, mapping: Mapping, convention: Convention = DEFAULT
+) -> Counts:
+    """Count a mapping by running its nest.
+
+    Args:
+        workload: the nest's dims and operands.
+        hardware: the levels and fan-outs; capacities do not matter here.
+        mapping: a mapping that `verify_mapping` accepts.
+        convention: any but `timeloop`, which has no walk.
+
+    Returns: the counts, with every instance in a group of its own.
+
+    Source: `spec/model.md §3`, "the walk is the definition".
+    """
+    journey = _Journey(workload, hardware, flatten(mapping, hardware), convention)
+    for operand in workload.operands:
+        _walk_operand(journey, operand)
+    return journey.counts()
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """A tally that is being written."""
+
+    reads: int = 0
+    fills: int = 0
+    updates: int = 0
+    drains: int = 0
+    finished_updates: int = 0
+    finished_drains: int = 0
+
+
+@dataclass(slots=True)
+class _Journey:
+    """What is walked, and everything counted on the way."""
+
+    workload: Workload
+    hardware: Hardware
+    nest: Nest
+    convention: Convention
+    ledgers: defaultdict[tuple[int, int, str], _Ledger] = field(
+        default_factory=lambda: defaultdict(_Ledger)
+    )
+    tiles: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
+    ramps: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
+    hops: defaultdict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
+
+    def ledger(self, level: int, instance: int, operand: Operand) -> _Ledger:
+        return self.ledgers[level, instance, operand.name]
+
+    def hop_levels(self, outer: int, inner: int) -> list[int]:
+        """The fan-outs between two levels whose hops cost energy."""
+        return [k for k in range(outer, inner) if self.hardware.levels[k].fanout.hop_pj > 0]
+
+    def counts(self) -> Counts:
+        names = [level.memory for level in self.hardware.levels]
+        instances: dict[int, dict[int, dict[str, Tally]]] = {}
+        for (level, instance, operand), ledger in sorted(self.ledgers.items()):
+            moved = Tally(*(getattr(ledger, name) for name in _Ledger.__slots__))
+            instances.setdefault(level, {}).setdefault(instance, {})[operand] = moved
+        macs, steps = _count_iterations(self.workload, self.nest)
+        return Counts(
+            macs,
+            steps,
+            {(names[level], operand): words for (level, operand), words in sorted(self.tiles.items())},
+            {(names[level], operand): words for (level, operand), words in self.ramps.items()},
+            {
+                names[level]: tuple(Group(1, tallies) for tallies in of_level.values())
+                for level, of_level in instances.items()
+            },
+            {(names[level], operand): words for (level, operand), words in self.hops.items()},
+        )
+
+
+def _walk_operand(journey: _Journey, operand: Operand) -> None:
+    space = _Space(journey.workload, operand, journey.convention)
+    stores = journey.nest.stores[operand.name]
+    for store in stores:
+        home = _Residence(journey.workload, journey.nest, store, space)
+        journey.tiles[store.level, operand.name] = home.largest_tile()
+        for instance in range(len(home.positions)):
+            journey.ledger(store.level, instance, operand)  # also one that never moves a word
+    for parent, child in pairwise(stores):
+        _Edge(journey, space, parent, child).run()
+    _feed_macs(journey, space, stores[-1])
+
+
+class _Space:
+    """The words of one operand: which coordinates are words, and at which address."""
+
+    def __init__(self, workload: Workload, operand: Operand, convention: Convention) -> None:
+        self.operand = operand
+        self.is_output = operand == workload.output
+        self.in_box = convention.footprint is Footprint.BOX
+        sizes = workload.sizes
+        extents = [
+            1 + sum(term.coefficient * (sizes[term.dim] - 1) for term in rank.terms)
+            for rank in operand.ranks
+        ]
+        self.strides = [math.prod(extents[i + 1 :]) for i in range(len(extents))]
+        self.words = math.prod(extents)
+
+    def touched(self, box: dict[str, range]) -> "Integers":
+        """The addresses of the words that the iterations of a box touch, each once."""
+        import numpy as np
+
+        addresses = np.zeros(1, dtype=np.int64)
+        for rank, stride in zip(self.operand.ranks, self.strides, strict=True):
+            coordinates = np.zeros(1, dtype=np.int64)
+            for term in rank.terms:
+                steps = term.coefficient * np.asarray(box[term.dim], dtype=np.int64)
+                coordinates = np.add.outer(coordinates, steps).ravel()
+            if self.in_box:
+                coordinates = np.arange(coordinates.min(), coordinates.max() + 1)
+            elif rank.data is not None:
+                first, stop = rank.data
+                coordinates = coordinates[(coordinates >= first) & (coordinates < stop)]
+            addresses = np.add.outer(addresses, np.unique(coordinates) * stride).ravel()
+        return addresses
+
+    def locate(self, at: "dict[str, Integers]") -> "tuple[Integers, Mask]":
+        """The address of the word that each iteration touches, and whether it is data."""
+        import numpy as np
+
+        shape = next(iter(at.values())).shape
+        address, is_data = np.zeros(shape, dtype=np.int64), np.ones(shape, dtype=bool)
+        for rank, stride in zip(self.operand.ranks, self.strides, strict=True):
+            coordinate = np.zeros(shape, dtype=np.int64)
+            for term in rank.terms:
+                coordinate += term.coefficient * at[term.dim]
+            address += stride * coordinate
+            if rank.data is not None and not self.in_box:
+                is_data &= (coordinate >= rank.data[0]) & (coordinate < rank.data[1])
+        return address, is_data
+
+
+def _pack(addresses: "Integers", words: int) -> Words:
+    import numpy as np
+
+    present = np.zeros(words, dtype=bool)
+    present[addresses] = True
+    return int.from_bytes(np.packbits(present, bitorder="little").tobytes(), "little")
+
+
+class _Residence:
+    """A place in the nest: the loops outside it, its instances, and the boxes that are inside."""
+
+    def __init__(self, workload: Workload, nest: Nest, store: Store, space: _Space) -> None:
+        self.sizes = workload.sizes
+        self.space = space
+        outside, inside = nest.loops[: store.depth], nest.loops[store.depth :]
+        self.temporal = [loop for loop in outside if not loop.spatial]
+        self.spatial = [loop for loop in outside if loop.spatial]
+        self.spans = dict.fromkeys(self.sizes, 1)
+        for loop in inside:
+            self.spans[loop.dim] *= loop.extent
+        self.positions = _positions(self.spatial)
+        self.offsets = [self._reached(self.spatial, position) for position in self.positions]
+        self.tile_at = lru_cache(maxsize=4096)(self._tile_at)
+
+    def largest_tile(self) -> int:
+        """The words of the largest tile that is ever held."""
+        dims = self.space.operand.dims
+        bases = [
+            range(0, size, self.spans[dim]) if dim in dims else range(1)
+            for dim, size in self.sizes.items()
+        ]
+        return max(self.tile_at(base).bit_count() for base in product(*bases))
+
+    def tile(self, base: Indices) -> Words:
+        """The words that the box beginning at `base` touches."""
+        dims = self.space.operand.dims
+        # Dims that do not index the operand do not matter: at 0, an equal tile is found again.
+        return self.tile_at(tuple(b if d in dims else 0 for d, b in zip(self.sizes, base, strict=True)))
+
+    def box(self, base: Indices) -> dict[str, range]:
+        """The iterations that exist in the box beginning at `base`."""
+        return {
+            dim: range(first, min(first + self.spans[dim], size))
+            for (dim, size), first in zip(self.sizes.items(), base, strict=True)
+        }
+
+    def exists(self, base: Indices) -> bool:
+        """Whether the box beginning at `base` has an iteration."""
+        return all(first < size for first, size in zip(base, self.sizes.values(), strict=True))
+
+    def steps(self) -> Iterator[tuple[NestLoop | None, Indices]]:
+        """The temporal steps at which an iteration exists: the loop that took it, and the base."""
+        before: Indices | None = None
+        for now in product(*(range(loop.extent) for loop in self.temporal)):
+            base = self._reached(self.temporal, now)
+            if self.exists(base):
+                yield self._taker(before, now), base
+                before = now
+
+    def _taker(self, before: Indices | None, now: Indices) -> NestLoop | None:
+        """The outermost loop whose index differs from the step before."""
+        if before is None:
+            return None
+        pairs = zip(self.temporal, before, now, strict=True)
+        return next(loop for loop, old, new in pairs if old != new)
+
+    def _reached(self, loops: Sequence[NestLoop], indices: Indices) -> Indices:
+        """The iteration that the loops have advanced to."""
+        at = dict.fromkeys(self.sizes, 0)
+        for loop, index in zip(loops, indices, strict=True):
+            at[loop.dim] += loop.step * index
+        return tuple(at.values())
+
+    def _tile_at(self, base: Indices) -> Words:
+        return _pack(self.space.touched(self.box(base)), self.space.words)
+
+
+def _positions(spatial: Sequence[NestLoop]) -> list[Indices]:
+    """Every instance, as its indices of the spatial loops outside."""
+    return list(product(*(range(loop.extent) for loop in spatial)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Meeting:
+    """Where children are served together: at their parent, or at a fan-out on the way to it.
+
+    `place` is the meeting that each child comes to. Children of one `reading` (`updating`) group
+    differ only along axes of fan-outs with multicast (reduction).
+    """
+
+    place: list[int]
+    reading: list[int]
+    updating: list[int]
+
+
+def _meet(hardware: Hardware, spatial: Sequence[NestLoop], outside: int) -> _Meeting:
+    """The children of all spatial loops, the first `outside` of which lead to their place."""
+    multicast = [hardware.levels[loop.level].fanout.multicast for loop in spatial]
+    reduction = [hardware.levels[loop.level].fanout.reduction for loop in spatial]
+
+    def number(together: list[bool]) -> list[int]:
+        """Number the groups of children that agree in every index that keeps them apart."""
+        known: dict[Indices, int] = {}
+        apart = [i for i in range(len(spatial)) if i < outside or not together[i]]
+        keys = [tuple(position[i] for i in apart) for position in _positions(spatial)]
+        return [known.setdefault(key, len(known)) for key in keys]
+
+    return _Meeting(number([True] * len(spatial)), number(multicast), number(reduction))
+
+
+class _Edge:
+    """The traffic of one operand between a block and its parent block."""
+
+    def __init__(self, journey: _Journey, space: _Space, parent: Store, child: Store) -> None:
+        self.journey, self.space = journey, space
+        self.parent, self.child = parent, child
+        self.home = _Residence(journey.workload, journey.nest, child, space)
+        hardware, spatial = journey.hardware, self.home.spatial
+        outside = sum(loop.spatial for loop in journey.nest.loops[: parent.depth])
+        self.meeting = _meet(hardware, spatial, outside)
+        self.hops = {
+            level: _meet(hardware, spatial, sum(loop.level <= level for loop in spatial))
+            for level in journey.hop_levels(parent.level, child.level)
+        }
+        count = len(self.home.positions)
+        self.ledgers = [journey.ledger(child.level, i, space.operand) for i in range(count)]
+        self.held: list[Words | None] = [None] * count
+        self.updated: list[Words] = [0] * count
+        workload = journey.workload
+        widens = space.is_output and workload.psum_bits != workload.output.bits
+        self.progress = _Progress(workload, self.home) if widens else None
+
+    def run(self) -> None:
+        """Walk all steps, then let every instance drain."""
+        home, reuse = self.home, self.journey.convention.reuse
+        slides_on = self._innermost_index()
+        first: int | None = None
+        for taker, base in home.steps():
+            partial = reuse is Reuse.DELTA or (reuse is Reuse.SLIDING and taker is slides_on)
+            wanted: list[tuple[int, Words, Words]] = []
+            sent: list[tuple[int, Words, Words]] = []
+            for i, offset in enumerate(home.offsets):
+                at = tuple(map(sum, zip(base, offset, strict=True)))
+                if home.exists(at):
+                    self._step(i, at, wanted, sent, partial=partial)
+            first = (self.held[0] or 0).bit_count() if first is None else first
+            self._serve(wanted)
+            self._collect(sent)
+        last = [(i, tile, tile) for i, tile in enumerate(self.held) if tile is not None]
+        if self.space.is_output:
+            self._collect(last)
+            first = (self.held[0] or 0).bit_count()
+        self.journey.ramps[self.child.level, self.space.operand.name] = first or 0
+
+    def _step(
+        self,
+        i: int,
+        at: Indices,
+        wanted: list[tuple[int, Words, Words]],
+        sent: list[tuple[int, Words, Words]],
+        *,
+        partial: bool,
+    ) -> None:
+        """Exchange the tile of one instance; note what it wants and what it sends."""
+        needed, old = self.home.tile(at), self.held[i]
+        entering, leaving = _exchange(old, needed, partial=partial)
+        if self.space.is_output:
+            if old is not None and leaving:
+                sent.append((i, old, leaving))
+            if self.journey.convention.elides_first_read:
+                entering &= self.updated[i]
+            self.updated[i] |= needed
+        if entering:
+            wanted.append((i, needed, entering))
+        self.held[i] = needed
+        if self.progress:
+            self.progress.add(i, at)
+
+    def _serve(self, wanted: list[tuple[int, Words, Words]]) -> None:
+        """Fill what the instances want; a group with equal tiles is served by one read."""
+        for i, _, words in wanted:
+            self.ledgers[i].fills += words.bit_count()
+        for level, meeting in ((None, self.meeting), *self.hops.items()):
+            served: dict[tuple[int, Words], Words] = {}
+            place: dict[tuple[int, Words], int] = {}
+            for i, tile, words in wanted:
+                key = (meeting.reading[i], tile)
+                served[key] = served.get(key, 0) | words
+                place[key] = meeting.place[i]
+            for key, words in served.items():
+                if level is None:
+                    self._at_parent(place[key]).reads += words.bit_count()
+                else:
+                    self.journey.hops[level, self.space.operand.name] += words.bit_count()
+
+    def _collect(self, sent: list[tuple[int, Words, Words]]) -> None:
+        """Drain what the instances send; a group with equal tiles makes one update."""
+        finished = [words & self.progress.finished(i) if self.progress else 0 for i, _, words in sent]
+        for (i, _, words), final in zip(sent, finished, strict=True):
+            self.ledgers[i].drains += words.bit_count()
+            self.ledgers[i].finished_drains += final.bit_count()
+        for level, meeting in ((None, self.meeting), *self.hops.items()):
+            merged: dict[tuple[int, Words], tuple[Words, Words]] = {}
+            place: dict[tuple[int, Words], int] = {}
+            for (i, tile, words), final in zip(sent, finished, strict=True):
+                key = (meeting.updating[i], tile)
+                before = merged.get(key, (0, 0))
+                merged[key] = (before[0] | words, before[1] | final)
+                place[key] = meeting.place[i]
+            for key, (words, final) in merged.items():
+                if level is None:
+                    self._at_parent(place[key]).updates += words.bit_count()
+                    self._at_parent(place[key]).finished_updates += final.bit_count()
+                else:
+                    self.journey.hops[level, self.space.operand.name] += words.bit_count()
+
+    def _at_parent(self, instance: int) -> _Ledger:
+        return self.journey.ledger(self.parent.level, instance, self.space.operand)
+
+    def _innermost_index(self) -> NestLoop | None:
+        """The innermost loop outside the block that indexes the operand."""
+        dims = self.space.operand.dims
+        return next((loop for loop in reversed(self.home.temporal) if loop.dim in dims), None)
+
+
+def _exchange(old: Words | None, needed: Words, *, partial: bool) -> tuple[Words, Words]:
+    """What enters and what leaves when the tile becomes `needed`."""
+    if old is None:
+        return needed, 0
+    if partial:
+        return needed & ~old, old & ~needed
+    return (0, 0) if needed == old else (needed, old)
+
+
+class _Progress:
+    """How many of each output word's multiply-accumulates every instance has done."""
+
+    def __init__(self, workload: Workload, home: _Residence) -> None:
+        import numpy as np
+
+        self.home = home
+        self.total = self._visits({dim: range(size) for dim, size in workload.sizes.items()})
+        self.done = [np.zeros_like(self.total) for _ in home.positions]
+
+    def add(self, instance: int, base: Indices) -> None:
+        """The instance does the iterations of the box beginning at `base`."""
+        self.done[instance] += self._visits(self.home.box(base))
+
+    def finished(self, instance: int) -> Words:
+        """The words of which the instance has done all that there is to do, anywhere."""
+        import numpy as np
+
+        complete = np.flatnonzero((self.done[instance] == self.total) & (self.total > 0))
+        return _pack(complete, self.home.space.words)
+
+    def _visits(self, box: dict[str, range]) -> "Integers":
+        """How many iterations of a box touch each word."""
+        import numpy as np
+
+        space = self.home.space
+        addresses = np.zeros(1, dtype=np.int64)
+        for rank, stride in zip(space.operand.ranks, space.strides, strict=True):
+            for term in rank.terms:
+                steps = term.coefficient * stride * np.asarray(box[term.dim], dtype=np.int64)
+                addresses = np.add.outer(addresses, steps).ravel()
+        times = math.prod(len(steps) for dim, steps in box.items() if dim not in space.operand.dims)
+        return np.bincount(addresses, minlength=space.words) * times
+
+
+def _iterations(
+    workload: Workload, nest: Nest
+) -> "Iterator[tuple[Integers, dict[str, Integers], Mask]]":
+    """All temporal steps and units in chunks: step numbers, the iteration of each, its existence.
+
+    Arrays have shape (steps, units).
+    """
+    import numpy as np
+
+    temporal = [loop for loop in nest.loops if not loop.spatial]
+    spatial = [loop for loop in nest.loops if loop.spatial]
+    extents = tuple(loop.extent for loop in temporal) or (1,)
+    positions = _positions(spatial)
+    units = np.array(positions, dtype=np.int64).reshape(len(positions), len(spatial))
+    count, rows = math.prod(extents), max(1, _CHUNK // len(units))
+    for start in range(0, count, rows):
+        step = np.arange(start, min(start + rows, count))
+        at = {dim: np.zeros((len(step), len(units)), dtype=np.int64) for dim in workload.sizes}
+        for loop, index in zip(temporal, np.unravel_index(step, extents), strict=False):
+            at[loop.dim] += loop.step * index[:, None]
+        for loop, index in zip(spatial, units.T, strict=True):
+            at[loop.dim] += loop.step * index[None, :]
+        exists = np.ones((len(step), len(units)), dtype=bool)
+        for dim, size in workload.sizes.items():
+            exists &= at[dim] < size
+        yield step, at, exists
+
+
+def _count_iterations(workload: Workload, nest: Nest) -> tuple[int, int]:
+    """The iterations that exist, and the temporal steps that have one."""
+    macs = steps = 0
+    for _, _, exists in _iterations(workload, nest):
+        macs += int(exists.sum())
+        steps += int(exists.any(axis=1).sum())
+    return macs, steps
+
+
+def _feed_macs(journey: _Journey, space: _Space, store: Store) -> None:
+    """The traffic of one operand between the innermost memory that keeps it and the MACs."""
+    import numpy as np
+
+    nest, hardware = journey.nest, journey.hardware
+    spatial = [loop for loop in nest.loops if loop.spatial]
+    outside = sum(loop.spatial for loop in nest.loops[: store.depth])
+    meeting = _meet(hardware, spatial, outside)
+    hops = {
+        level: _meet(hardware, spatial, sum(loop.level <= level for loop in spatial))
+        for level in journey.hop_levels(store.level, len(hardware.levels))
+    }
+    place = np.array(meeting.place)
+    updated = np.zeros((place.max() + 1, space.words), dtype=bool)
+    for _, at, exists in _iterations(journey.workload, nest):
+        address, is_data = space.locate(at)
+        row, unit = np.nonzero(exists & is_data)
+        touch = _Touches(row, unit, address[row, unit], space.words)
+        asking = touch
+        if space.is_output:
+            _note(journey, space, store, meeting, touch, "updates")
+            if journey.convention.elides_first_read:
+                asking = touch.where(touch.updated_before(place, updated))
+        _note(journey, space, store, meeting, asking, "reads")
+        for level, hop in hops.items():
+            groups = touch.distinct(hop.updating) if space.is_output else ()
+            crossing = len(asking.distinct(hop.reading)) + len(groups)
+            journey.hops[level, space.operand.name] += crossing
+
+
+def _note(  # noqa: PLR0913
+    journey: _Journey,
+    space: _Space,
+    store: Store,
+    meeting: _Meeting,
+    touches: "_Touches",
+    kind: str,
+) -> None:
+    """Add the moves at the innermost memory to its instances' ledgers."""
+    groups = meeting.updating if kind == "updates" else meeting.reading
+    place_of_group = dict(zip(groups, meeting.place, strict=True))
+    for group, words in touches.per_group(groups):
+        ledger = journey.ledger(store.level, place_of_group[group], space.operand)
+        setattr(ledger, kind, getattr(ledger, kind) + words)
+
+
+@dataclass(frozen=True, slots=True)
+class _Touches:
+    """Multiply-accumulates that touch a word: at which step, in which unit, at which address."""
+
+    step: "Integers"
+    unit: "Integers"
+    address: "Integers"
+    words: int
+
+    def where(self, mask: "Mask") -> "_Touches":
+        return _Touches(self.step[mask], self.unit[mask], self.address[mask], self.words)
+
+    def distinct(self, groups: list[int]) -> "Integers":
+        """The group of every distinct (step, group, word)."""
+        import numpy as np
+
+        group, count = np.array(groups)[self.unit], max(groups) + 1
+        keys = np.unique((self.step * count + group) * self.words + self.address)
+        return keys // self.words % count
+
+    def per_group(self, groups: list[int]) -> Iterator[tuple[int, int]]:
+        """How many distinct (step, word) each group has."""
+        import numpy as np
+
+        counts = np.bincount(self.distinct(groups), minlength=max(groups) + 1)
+        return ((group, int(words)) for group, words in enumerate(counts))
+
+    def updated_before(self, place: "Integers", updated: "Mask") -> "Mask":
+        """Whether each word had an update at an earlier step at its place; notes those of now."""
+        import numpy as np
+
+        key = place[self.unit] * self.words + self.address
+        word, first = np.unique(key, return_index=True)  # touches are in the order of steps
+        first_step = np.where(updated.ravel()[word], -1, self.step[first])
+        updated.ravel()[word] = True
+        return self.step > first_step[np.searchsorted(word, key)]
