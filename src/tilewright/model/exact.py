@@ -9,7 +9,7 @@ number of loops, not with their extents.
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise, product
 
 from tilewright.errors import InputError, Problem
@@ -21,6 +21,7 @@ from tilewright.model.convention import DEFAULT, Convention, Footprint, Reuse
 from tilewright.model.counts import Counts, Group, Tally
 from tilewright.model.tiles import (
     UNBOUNDED,
+    Digit,
     Line,
     Row,
     all_tiles,
@@ -57,14 +58,19 @@ def count(
     return _Question(workload, hardware, flatten(mapping, hardware), convention).answer()
 
 
-@dataclass(frozen=True, slots=True)
 class _Question:
     """The three nouns, spelled out, and the rules to count by."""
 
-    workload: Workload
-    hardware: Hardware
-    nest: Nest
-    convention: Convention
+    def __init__(
+        self, workload: Workload, hardware: Hardware, nest: Nest, convention: Convention
+    ) -> None:
+        self.workload, self.hardware, self.nest = workload, hardware, nest
+        self.convention = convention
+        self.sizes = workload.sizes
+        self.loops_of: dict[str, list[tuple[int, NestLoop]]] = {dim: [] for dim in self.sizes}
+        for position, loop in enumerate(nest.loops):
+            self.loops_of[loop.dim].append((position, loop))
+        self.known_lines: dict[tuple[str, int, int, int, int, bool], Line] = {}
 
     def answer(self) -> Counts:
         names = [level.memory for level in self.hardware.levels]
@@ -73,7 +79,7 @@ class _Question:
         hops: dict[tuple[str, str], int] = {}
         for operand in self.workload.operands:
             for store in self.nest.stores[operand.name]:
-                view = self.view(operand, store.depth, fixed=0)
+                view = self.view(operand, store.depth, 0, {})
                 tiles[store.level, operand.name] = view.largest()
                 if store.level > 0:
                     ramps[names[store.level], operand.name] = view.ramp()
@@ -101,80 +107,82 @@ class _Question:
     def steps(self) -> int:
         """The temporal steps at which an iteration exists."""
         everything = len(self.nest.loops)
-        lines = [self.line(dim, everything, everything, 0, reading=True) for dim in self.sizes()]
+        lines = [self.line(dim, everything, everything, 0, -1, True) for dim in self.sizes]
         return math.prod(line.combinations(len(line.temporal), stepping=False) for line in lines)
 
-    def sizes(self) -> dict[str, int]:
-        return self.workload.sizes
-
-    def line(self, dim: str, depth: int, fixed: int, origin: int, *, reading: bool) -> Line:
+    def line(  # noqa: PLR0913, PLR0917
+        self, dim: str, depth: int, fixed: int, origin: int, apart: int, reading: bool
+    ) -> Line:
         """A dim as seen by tiles at `depth`.
 
         The first `fixed` loops lead to the place that looks; its share begins at `origin`.
+        Instances along spatial loops of levels up to `apart` count one by one.
         """
+        key = (dim, depth, fixed, origin, apart, reading)
+        if key in self.known_lines:
+            return self.known_lines[key]
         temporal: list[tuple[int, int, int]] = []
-        alone: list[tuple[int, int]] = []
-        together: list[tuple[int, int]] = []
+        alone: list[Digit] = []
+        together: list[Digit] = []
         span = 1
-        for position, loop in enumerate(self.nest.loops):
-            if loop.dim != dim:
-                continue
+        for position, loop in self.loops_of[dim]:
             if position >= depth:
                 span *= loop.extent
             elif not loop.spatial:
                 temporal.append((position, loop.extent, loop.step))
             elif position >= fixed:
-                joined = self.joins(loop, reading)
+                joined = loop.level > apart and self.joins(loop, reading)
                 (together if joined else alone).append((loop.extent, loop.step))
-        room = self.workload.sizes[dim] - origin
-        return Line(origin, room, span, tuple(temporal), tuple(alone), tuple(together))
+        room = self.sizes[dim] - origin
+        line = Line(origin, room, span, tuple(temporal), tuple(alone), tuple(together))
+        return self.known_lines.setdefault(key, line)
 
     def joins(self, loop: NestLoop, reading: bool) -> bool:
         fanout = self.hardware.levels[loop.level].fanout
         return fanout.multicast if reading else fanout.reduction
 
-    def view(
+    def view(  # noqa: PLR0913
         self,
         operand: Operand,
         depth: int,
-        *,
         fixed: int,
-        origins: Origins | None = None,
+        origins: Origins,
+        *,
+        apart: int = -1,
         reading: bool = True,
     ) -> "_View":
         """The tiles of an operand at `depth`, as seen from a place; see `line`."""
-        begins = origins or {}
         lines = {
-            dim: self.line(dim, depth, fixed, begins.get(dim, 0), reading=reading)
-            for dim in self.sizes()
+            dim: self.line(dim, depth, fixed, origins.get(dim, 0), apart, reading)
+            for dim in self.sizes
         }
         return _View(self, operand, depth, lines)
 
     def crossing(self, edge: "_Edge", level: int) -> int:
-        """Words times receivers or senders on the fan-out below a level.
-
-        Seen from just inside the fan-out, every receiver is a place of its own.
-        """
-        loops = enumerate(self.nest.loops[: edge.depth], start=1)
-        inside = max((i for i, loop in loops if loop.spatial and loop.level <= level), default=0)
+        """Words times receivers or senders on the fan-out below a level."""
+        depth = edge.parent.depth
         return sum(
-            instances * (self.reads(edge, inside, origins) + self.updates(edge, inside, origins))
-            for instances, origins in self.instance_classes(inside)
+            instances * (self.reads(edge, origins, level) + self.updates(edge, origins, level))
+            for instances, origins in self.instance_classes(depth)
         )
 
-    def reads(self, edge: "_Edge", fixed: int, origins: Origins) -> int:
-        """Words that pass inwards along an edge, at a place behind the first `fixed` loops."""
-        view = self.view(edge.operand, edge.depth, fixed=fixed, origins=origins)
+    def reads(self, edge: "_Edge", origins: Origins, apart: int = -1) -> int:
+        """Words that pass inwards along an edge, from the instance at `origins`.
+
+        Receivers on fan-outs of levels up to `apart` count one by one.
+        """
+        view = self.view(edge.operand, edge.depth, edge.parent.depth, origins, apart=apart)
         words = view.entering(every_step=edge.to_macs)
         if edge.operand is self.workload.output and self.convention.elides_first_read:
             words -= view.first_words(merged=edge.to_macs)
         return words
 
-    def updates(self, edge: "_Edge", fixed: int, origins: Origins) -> int:
-        """Words of the output that pass outwards along an edge."""
+    def updates(self, edge: "_Edge", origins: Origins, apart: int = -1) -> int:
+        """Words of the output that pass outwards along an edge, to the instance at `origins`."""
         if edge.operand is not self.workload.output:
             return 0
-        view = self.view(edge.operand, edge.depth, fixed=fixed, origins=origins, reading=False)
+        depth = edge.parent.depth
+        view = self.view(edge.operand, edge.depth, depth, origins, apart=apart, reading=False)
         return view.entering(every_step=edge.to_macs)
 
     def groups(self, level: int) -> Iterator[Group]:
@@ -192,13 +200,13 @@ class _Question:
     def tally(self, edge: "_Edge", origins: Origins) -> Tally:
         """What one instance moves of one operand: as the parent of an edge, and as a child."""
         operand, depth = edge.operand, edge.parent.depth
-        reads, updates = self.reads(edge, depth, origins), self.updates(edge, depth, origins)
+        reads, updates = self.reads(edge, origins), self.updates(edge, origins)
         fills = drains = finished_updates = finished_drains = 0
         if updates and not edge.to_macs:
-            inner = self.view(operand, edge.depth, fixed=depth, origins=origins)
+            inner = self.view(operand, edge.depth, depth, origins)
             finished_updates = inner.finished_words()
         if edge.parent.level > 0:
-            own = self.view(operand, depth, fixed=depth, origins=origins)
+            own = self.view(operand, depth, depth, origins)
             fills = own.entering()
             if operand is self.workload.output:
                 drains, finished_drains = fills, own.finished_words()
@@ -207,29 +215,30 @@ class _Question:
 
     def instance_classes(self, depth: int) -> Iterator[tuple[int, Origins]]:
         """Instances at a depth that cannot be told apart: how many, and where one begins."""
-        choices = [self.shares(dim, depth) for dim in self.sizes()]
+        choices = [self.shares(dim, depth) for dim in self.sizes]
         for combination in product(*choices):
             instances = math.prod(times for times, _ in combination)
-            yield instances, dict(zip(self.sizes(), (origin for _, origin in combination), strict=True))
+            yield instances, dict(zip(self.sizes, (origin for _, origin in combination), strict=True))
 
     def shares(self, dim: str, depth: int) -> list[tuple[int, int]]:
         """The shares of a dim that instances have: how many are alike, and where one begins.
 
-        Shares that end before the dim does are alike, unless one of them reaches into padding.
+        Shares that reach equally far are alike, unless one of them reaches into padding.
         """
-        own = [loop for loop in self.nest.loops[:depth] if loop.spatial and loop.dim == dim]
+        loops = self.loops_of[dim]
+        own = [(loop.extent, loop.step) for at, loop in loops if loop.spatial and at < depth]
         if not own:
             return [(1, 0)]
-        size = self.workload.sizes[dim]
-        others = [loop for loop in self.nest.loops if loop.dim == dim and loop not in own]
-        reach = 1 + sum((loop.extent - 1) * loop.step for loop in others)
+        size = self.sizes[dim]
+        others = [(loop.extent, loop.step) for at, loop in loops if at >= depth or not loop.spatial]
         first, stop = self.inner_window(dim)
         found: dict[tuple[int, int], tuple[int, int]] = {}
-        for origin in offsets([(loop.extent, loop.step) for loop in own]):
+        for origin in offsets(own):
             if origin >= size:
-                continue
-            inside = first <= origin and min(origin + reach, size) <= stop
-            key = (min(reach, size - origin), -1 if inside else origin)
+                break
+            reach = greatest(others, size - 1 - origin)
+            inside = first <= origin and origin + reach < stop
+            key = (reach, -1 if inside else origin)
             times, begins = found.get(key, (0, origin))
             found[key] = (times + 1, begins)
         return list(found.values())
@@ -237,7 +246,7 @@ class _Question:
     def inner_window(self, dim: str) -> tuple[int, int]:
         """The indices of a dim at which no operand touches padding."""
         windows = [
-            _window(rank, dim, self.sizes())
+            _window(rank, dim, self.sizes)
             for operand in self.workload.operands
             for rank in operand.ranks
             if any(term.dim == dim for term in rank.terms) and _is_clipped(rank, self.convention)
@@ -279,53 +288,58 @@ def _furthest(rank: Rank, sizes: dict[str, int]) -> str:
     return max(rank.terms, key=lambda term: term.coefficient * sizes[term.dim]).dim
 
 
-State = tuple[int, int]
-"""Of a dim at a step: how many of its temporal loops stand outside the loop that takes the step,
-and whether that loop is its own (1) or another's (0)."""
-
-
-@dataclass(slots=True)
 class _RankView:
     """One rank of an operand: its coefficients and the lines of its dims."""
 
-    coefficients: tuple[int, ...]
-    lines: tuple[Line, ...]
-    windows: tuple[tuple[int, int], ...]
-    data: tuple[int, int] | None
-    in_box: bool
-    known: dict[tuple[State, ...], tuple[int, int, int]] = field(
-        default_factory=dict[tuple[State, ...], tuple[int, int, int]]
-    )
-
-    @property
-    def grouped(self) -> bool:
-        """Whether instances may have equal tiles although their indices differ."""
+    def __init__(
+        self, rank: Rank, lines: dict[str, Line], sizes: dict[str, int], convention: Convention
+    ) -> None:
+        clipped = _is_clipped(rank, convention)
+        self.dims = tuple(term.dim for term in rank.terms)
+        self.coefficients = tuple(term.coefficient for term in rank.terms)
+        self.lines = tuple(lines[dim] for dim in self.dims)
+        self.windows = tuple(
+            _window(rank, dim, sizes) if clipped else UNBOUNDED for dim in self.dims
+        )
+        self.data = rank.data if clipped else None
+        self.in_box = convention.footprint is Footprint.BOX
         several = sum(bool(line.together) for line in self.lines)
-        return several > 1 or (several == 1 and self.data is not None)
+        self.grouped = several > 1 or (several == 1 and clipped)
+        """Whether instances may have equal tiles although their indices differ."""
 
-    def measure(self, states: tuple[State, ...]) -> tuple[int, int, int]:
-        """Sum the tiles over all rows and groups at the steps that a loop takes.
+    def visits(self) -> int:
+        """The words of all tiles, over all steps of the rank's own loops."""
+        if len(self.lines) == 1 and self.coefficients[0] == 1 and self.data is None:
+            return self.lines[0].covered()
+        states = [(len(line.temporal), False) for line in self.lines]
+        return self._sum(states)[0]
 
-        Returns the words, the words shared with the tile before, and the words of tiles that did
-        not move.
+    def measure(self, position: int, dim: str) -> tuple[int, int, int]:
+        """Sum the tiles over all rows and groups at the steps of the loop at a position.
+
+        `dim` is the loop's dim. Returns the words, the words shared
+        with the tile before, and the words of tiles that did not move.
         """
-        if states not in self.known:
-            grouped = self.grouped
-            rows = [
-                line.rows(outer, window, stepping=bool(steps), grouped=grouped)
-                for line, window, (outer, steps) in zip(
-                    self.lines, self.windows, states, strict=True
-                )
+        return self._sum(
+            [
+                (line.outside(position), name == dim)
+                for name, line in zip(self.dims, self.lines, strict=True)
             ]
-            words = shared = equal = 0
-            for combination in product(*rows):
-                times = math.prod(row.count for row in combination)
-                found = self._group(combination) if grouped else self._single(combination)
-                words += times * found[0]
-                shared += times * found[1]
-                equal += times * found[2]
-            self.known[states] = words, shared, equal
-        return self.known[states]
+        )
+
+    def _sum(self, states: list[tuple[int, bool]]) -> tuple[int, int, int]:
+        rows = [
+            line.rows(outer, window, stepping=steps, grouped=self.grouped)
+            for line, window, (outer, steps) in zip(self.lines, self.windows, states, strict=True)
+        ]
+        words = shared = equal = 0
+        for combination in product(*rows):
+            times = math.prod(row.count for row in combination)
+            found = self._group(combination) if self.grouped else self._single(combination)
+            words += times * found[0]
+            shared += times * found[1]
+            equal += times * found[2]
+        return words, shared, equal
 
     def _single(self, rows: tuple[Row, ...]) -> tuple[int, int, int]:
         """A tile of one instance."""
@@ -446,20 +460,20 @@ class _View:
     ) -> None:
         self.question, self.operand, self.depth, self.lines = question, operand, depth, lines
         self.is_output = operand is question.workload.output
-        sizes = question.sizes()
+        sizes = question.sizes
         self.ranks = [
-            (tuple(term.dim for term in rank.terms), _rank_view(rank, lines, sizes, question))
-            for rank in operand.ranks
+            _RankView(rank, lines, sizes, question.convention) for rank in operand.ranks
         ]
-        indexing = set(operand.dims)
-        self.others = {dim: line for dim, line in lines.items() if dim not in indexing}
-        self.loops = [
-            (position, loop.dim)
-            for position, loop in enumerate(question.nest.loops[:depth])
-            if not loop.spatial
+        indexing = operand.dims
+        self.others = [
+            (dim, line) for dim, line in lines.items() if dim not in indexing and not line.is_whole
         ]
-        moving = (position for position, dim in reversed(self.loops) if dim in indexing)
-        self.slides_on = next(moving, None)
+        moving = [
+            (position, dim)
+            for dim in indexing
+            for position, _, _ in lines[dim].temporal
+        ]
+        self.innermost = max(moving, default=(-1, ""))
 
     def entering(self, *, every_step: bool = False) -> int:
         """Words that enter the tiles over the run, as if every visit filled.
@@ -467,41 +481,58 @@ class _View:
         With `every_step` the tiles are single words of MACs, which keep nothing.
         """
         if every_step:
-            states = {dim: (len(line.temporal), 0) for dim, line in self.lines.items()}
-            return self._times(states) * self._product(states, 0)
+            return self._visits(self.depth)
         self._refuse_overlapping_outputs()
-        states = dict.fromkeys(self.lines, (0, 0))
-        words = self._times(states) * self._product(states, 0)
-        for position, dim in self.loops:
-            states = {
-                name: (line.outside(position), int(name == dim))
-                for name, line in self.lines.items()
-            }
-            kept = self._product(states, 1 if self._keeps_overlap(position) else 2)
-            words += self._times(states) * (self._product(states, 0) - kept)
+        innermost, _ = self.innermost
+        words = self._visits(innermost + 1)
+        for position, loop in enumerate(self.question.nest.loops[: innermost + 1]):
+            if not loop.spatial:
+                words -= self._kept(position, loop.dim)
         return words
+
+    def _visits(self, depth: int) -> int:
+        """The words of all tiles at all steps of the loops outside a depth."""
+        times = math.prod(
+            line.combinations(line.outside(depth), stepping=False) for _, line in self.others
+        )
+        return times * math.prod(rank.visits() for rank in self.ranks)
+
+    def _kept(self, position: int, dim: str) -> int:
+        """Words that need not enter at the steps of a loop, because the tile before had them."""
+        reuse = self.question.convention.reuse
+        slides = reuse is Reuse.SLIDING and position == self.innermost[0]
+        which = 1 if slides or reuse is Reuse.DELTA else 2
+        kept = 1
+        for rank in self.ranks:
+            kept *= rank.measure(position, dim)[which]
+            if not kept:
+                return 0
+        for name, line in self.others:
+            kept *= line.combinations(line.outside(position), stepping=name == dim)
+        return kept
 
     def first_words(self, *, merged: bool = False) -> int:
         """Words of the output that enter a tile for the first time in its instance.
 
         With `merged`, the first time at the place where the instances meet.
         """
-        start = dict.fromkeys(self.lines, (0, 0))
-        return self._times(start) * math.prod(self._first(rank, merged) for _, rank in self.ranks)
+        times = math.prod(line.combinations(0, stepping=False) for _, line in self.others)
+        return times * math.prod(self._first(rank, merged) for rank in self.ranks)
 
     def finished_words(self) -> int:
         """Drains of finished words: those whose instance does all of their work."""
         if self.question.workload.psum_bits == self.question.workload.output.bits:
             return 0
-        if any(self._instances_along(dim) > 1 for dim in self.others):
+        others = set(self.lines) - set(self.operand.dims)
+        if any(self._instances_along(dim) > 1 for dim in others):
             return 0
-        whole = self.question.view(self.operand, self.depth, fixed=0)
+        whole = self.question.view(self.operand, self.depth, 0, {})
         pairs = zip(self.ranks, whole.ranks, strict=True)
-        return math.prod(self._exclusive(own, every) for (_, own), (_, every) in pairs)
+        return math.prod(self._exclusive(own, every) for own, every in pairs)
 
     def largest(self) -> int:
         """The words of the largest tile of one instance."""
-        return math.prod(rank.largest() for _, rank in self.ranks)
+        return math.prod(rank.largest() for rank in self.ranks)
 
     def ramp(self) -> int:
         """The words of the first instance's first tile; of its last for the output."""
@@ -512,28 +543,12 @@ class _View:
         }
         bases = last if self.is_output else first
         return math.prod(
-            rank.tile_words(tuple(bases[dim] for dim in dims)) for dims, rank in self.ranks
+            rank.tile_words(tuple(bases[dim] for dim in rank.dims)) for rank in self.ranks
         )
-
-    def _times(self, states: dict[str, State]) -> int:
-        """How often the dims that do not index the operand repeat a step."""
-        return math.prod(
-            line.combinations(states[dim][0], stepping=bool(states[dim][1]))
-            for dim, line in self.others.items()
-        )
-
-    def _product(self, states: dict[str, State], which: int) -> int:
-        return math.prod(
-            rank.measure(tuple(states[dim] for dim in dims))[which] for dims, rank in self.ranks
-        )
-
-    def _keeps_overlap(self, position: int) -> bool:
-        reuse = self.question.convention.reuse
-        return reuse is Reuse.DELTA or (reuse is Reuse.SLIDING and position == self.slides_on)
 
     def _first(self, rank: _RankView, merged: bool) -> int:
         if len(rank.lines) == 1:
-            return rank.measure(((len(rank.lines[0].temporal), 0),))[0]
+            return rank.visits()
         shares = rank.shares()
         if merged:
             self._refuse_scattered_outputs(rank)
@@ -543,7 +558,7 @@ class _View:
     def _exclusive(self, own: _RankView, every: _RankView) -> int:
         """Words of the rank that no other instance of the chip touches."""
         if len(own.lines) == 1:
-            return own.measure(((len(own.lines[0].temporal), 0),))[0]
+            return own.visits()
         once = several = 0
         for share in every.shares():
             bits = every.covered(share)
@@ -554,31 +569,17 @@ class _View:
         """How many instances of the chip have work along a dim."""
         loops = self.question.nest.loops[: self.depth]
         digits = [(loop.extent, loop.step) for loop in loops if loop.spatial and loop.dim == dim]
-        return count_up_to(digits, self.question.sizes()[dim] - 1)
+        return count_up_to(digits, self.question.sizes[dim] - 1)
 
     def _refuse_overlapping_outputs(self) -> None:
-        for dims, rank in self.ranks:
+        for rank in self.ranks:
             if self.is_output and rank.grouped:
-                raise InputError(_no_closed_form(self.operand, dims))
+                raise InputError(_no_closed_form(self.operand, rank.dims))
 
     def _refuse_scattered_outputs(self, rank: _RankView) -> None:
         unrolled = [line for line in rank.lines if line.apart or line.together]
         if len(unrolled) > 1 and any(line.apart for line in unrolled):
-            dims = next(dims for dims, other in self.ranks if other is rank)
-            raise InputError(_no_closed_form(self.operand, dims))
-
-
-def _rank_view(
-    rank: Rank, lines: dict[str, Line], sizes: dict[str, int], question: _Question
-) -> _RankView:
-    clipped = _is_clipped(rank, question.convention)
-    return _RankView(
-        tuple(term.coefficient for term in rank.terms),
-        tuple(lines[term.dim] for term in rank.terms),
-        tuple(_window(rank, t.dim, sizes) if clipped else UNBOUNDED for t in rank.terms),
-        rank.data if clipped else None,
-        question.convention.footprint is Footprint.BOX,
-    )
+            raise InputError(_no_closed_form(self.operand, rank.dims))
 
 
 def _no_closed_form(operand: Operand, dims: tuple[str, ...]) -> Problem:

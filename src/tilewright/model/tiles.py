@@ -36,7 +36,6 @@ class Row:
     absolute: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Line:
     """A dim, as seen from the place where instances meet.
 
@@ -49,12 +48,31 @@ class Line:
         together: its spatial loops whose instances are served at once if their tiles are equal.
     """
 
-    origin: int
-    room: int
-    span: int
-    temporal: tuple[tuple[int, int, int], ...]
-    apart: tuple[Digit, ...]
-    together: tuple[Digit, ...]
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        origin: int,
+        room: int,
+        span: int,
+        temporal: tuple[tuple[int, int, int], ...],
+        apart: tuple[Digit, ...],
+        together: tuple[Digit, ...],
+    ) -> None:
+        self.origin, self.room, self.span = origin, room, span
+        self.temporal, self.apart, self.together = temporal, apart, together
+        self._rows: dict[tuple[int, tuple[int, int], bool, bool], list[Row]] = {}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the one tile that meets here spans all that the dim's loops reach."""
+        return not (self.temporal or self.apart)
+
+    def covered(self) -> int:
+        """The indices in all tiles, of all instances."""
+        digits = self.digits(len(self.temporal), stepping=False, spread=True)
+        full = count_up_to(digits, self.room - self.span)
+        last = count_up_to(digits, self.room - 1)
+        rest = sum(self.room - nth(digits, rank) for rank in range(full, last))
+        return full * self.span + rest
 
     def outside(self, position: int) -> int:
         """How many of its temporal loops stand outside a position of the nest."""
@@ -92,6 +110,14 @@ class Line:
             stepping: whether the loop is of this dim; else the dim's inner loops rewind.
             grouped: whether the instances `together` form the entries of one row.
         """
+        key = (outer, window, stepping, grouped)
+        if key not in self._rows:
+            self._rows[key] = self._make_rows(outer, window, stepping=stepping, grouped=grouped)
+        return self._rows[key]
+
+    def _make_rows(
+        self, outer: int, window: tuple[int, int], *, stepping: bool, grouped: bool
+    ) -> list[Row]:
         inner = [(extent, step) for _, extent, step in self.temporal[outer + stepping :]]
         swing = sum((extent - 1) * step for extent, step in inner)
         shift = self.temporal[outer][2] if stepping else 0

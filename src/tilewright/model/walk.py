@@ -298,6 +298,8 @@ class _Edge:
             level: _meet(hardware, spatial, sum(loop.level <= level for loop in spatial))
             for level in journey.hop_levels(parent.level, child.level)
         }
+        for level in self.hops:
+            journey.hops[level, space.operand.name] += 0  # crossed, if perhaps by nothing
         count = len(self.home.positions)
         self.ledgers = [journey.ledger(child.level, i, space.operand) for i in range(count)]
         self.held: list[Words | None] = [None] * count
