@@ -58,6 +58,9 @@ def count(
     return _Question(workload, hardware, flatten(mapping, hardware), convention).answer()
 
 
+_Place = tuple[int, int, tuple[tuple[str, int], ...], int, bool]
+
+
 class _Question:
     """The three nouns, spelled out, and the rules to count by."""
 
@@ -70,7 +73,24 @@ class _Question:
         self.loops_of: dict[str, list[tuple[int, NestLoop]]] = {dim: [] for dim in self.sizes}
         for position, loop in enumerate(nest.loops):
             self.loops_of[loop.dim].append((position, loop))
-        self.known_lines: dict[tuple[str, int, int, int, int, bool], Line] = {}
+        self.indexing = {operand.name: operand.dims for operand in workload.operands}
+        self.forms = {
+            operand.name: [
+                _RankForm(rank, self.sizes, convention)
+                for rank in operand.ranks
+                if not self.is_unit(rank)
+            ]
+            for operand in workload.operands
+        }
+        fanouts = [level.fanout for level in hardware.levels]
+        self.networks_are_alike = all(fanout.multicast == fanout.reduction for fanout in fanouts)
+        self.known_lines: dict[_Place, dict[str, Line]] = {}
+
+    def is_unit(self, rank: Rank) -> bool:
+        """Whether a rank has one coordinate and no loop, so that it multiplies everything by 1."""
+        return rank.data is None and all(
+            self.sizes[term.dim] == 1 and not self.loops_of[term.dim] for term in rank.terms
+        )
 
     def answer(self) -> Counts:
         names = [level.memory for level in self.hardware.levels]
@@ -107,20 +127,28 @@ class _Question:
     def steps(self) -> int:
         """The temporal steps at which an iteration exists."""
         everything = len(self.nest.loops)
-        lines = [self.line(dim, everything, everything, 0, -1, True) for dim in self.sizes]
+        lines = self.lines(everything, everything, {}, apart=-1, reading=True).values()
         return math.prod(line.combinations(len(line.temporal), stepping=False) for line in lines)
+
+    def lines(
+        self, depth: int, fixed: int, origins: Origins, *, apart: int, reading: bool
+    ) -> dict[str, Line]:
+        """All dims as seen by tiles at `depth`.
+
+        The first `fixed` loops lead to the place that looks; its shares begin at `origins`.
+        Instances along spatial loops of levels up to `apart` count one by one.
+        """
+        key = (depth, fixed, tuple(origins.items()), apart, reading or self.networks_are_alike)
+        if key not in self.known_lines:
+            self.known_lines[key] = {
+                dim: self.line(dim, depth, fixed, origins.get(dim, 0), apart, reading)
+                for dim in self.sizes
+            }
+        return self.known_lines[key]
 
     def line(  # noqa: PLR0913, PLR0917
         self, dim: str, depth: int, fixed: int, origin: int, apart: int, reading: bool
     ) -> Line:
-        """A dim as seen by tiles at `depth`.
-
-        The first `fixed` loops lead to the place that looks; its share begins at `origin`.
-        Instances along spatial loops of levels up to `apart` count one by one.
-        """
-        key = (dim, depth, fixed, origin, apart, reading)
-        if key in self.known_lines:
-            return self.known_lines[key]
         temporal: list[tuple[int, int, int]] = []
         alone: list[Digit] = []
         together: list[Digit] = []
@@ -134,8 +162,7 @@ class _Question:
                 joined = loop.level > apart and self.joins(loop, reading)
                 (together if joined else alone).append((loop.extent, loop.step))
         room = self.sizes[dim] - origin
-        line = Line(origin, room, span, tuple(temporal), tuple(alone), tuple(together))
-        return self.known_lines.setdefault(key, line)
+        return Line(origin, room, span, tuple(temporal), tuple(alone), tuple(together))
 
     def joins(self, loop: NestLoop, reading: bool) -> bool:
         fanout = self.hardware.levels[loop.level].fanout
@@ -151,11 +178,8 @@ class _Question:
         apart: int = -1,
         reading: bool = True,
     ) -> "_View":
-        """The tiles of an operand at `depth`, as seen from a place; see `line`."""
-        lines = {
-            dim: self.line(dim, depth, fixed, origins.get(dim, 0), apart, reading)
-            for dim in self.sizes
-        }
+        """The tiles of an operand at `depth`, as seen from a place; see `lines`."""
+        lines = self.lines(depth, fixed, origins, apart=apart, reading=reading)
         return _View(self, operand, depth, lines)
 
     def crossing(self, edge: "_Edge", level: int) -> int:
@@ -288,23 +312,31 @@ def _furthest(rank: Rank, sizes: dict[str, int]) -> str:
     return max(rank.terms, key=lambda term: term.coefficient * sizes[term.dim]).dim
 
 
-class _RankView:
-    """One rank of an operand: its coefficients and the lines of its dims."""
+class _RankForm:
+    """What a rank is, wherever it is looked at from."""
 
-    def __init__(
-        self, rank: Rank, lines: dict[str, Line], sizes: dict[str, int], convention: Convention
-    ) -> None:
+    def __init__(self, rank: Rank, sizes: dict[str, int], convention: Convention) -> None:
         clipped = _is_clipped(rank, convention)
         self.dims = tuple(term.dim for term in rank.terms)
         self.coefficients = tuple(term.coefficient for term in rank.terms)
-        self.lines = tuple(lines[dim] for dim in self.dims)
         self.windows = tuple(
             _window(rank, dim, sizes) if clipped else UNBOUNDED for dim in self.dims
         )
         self.data = rank.data if clipped else None
         self.in_box = convention.footprint is Footprint.BOX
-        several = sum(bool(line.together) for line in self.lines)
-        self.grouped = several > 1 or (several == 1 and clipped)
+
+
+class _RankView:
+    """One rank of an operand: its coefficients and the lines of its dims."""
+
+    def __init__(self, form: "_RankForm", lines: dict[str, Line]) -> None:
+        self.dims, self.coefficients, self.windows = form.dims, form.coefficients, form.windows
+        self.data, self.in_box = form.data, form.in_box
+        self.lines = [lines[dim] for dim in form.dims]
+        several = 0
+        for line in self.lines:
+            several += bool(line.together)
+        self.grouped = several > 1 or (several == 1 and form.data is not None)
         """Whether instances may have equal tiles although their indices differ."""
 
     def visits(self) -> int:
@@ -313,6 +345,13 @@ class _RankView:
             return self.lines[0].covered()
         states = [(len(line.temporal), False) for line in self.lines]
         return self._sum(states)[0]
+
+    def moves_always(self, position: int, dim: str) -> bool:
+        """Whether it is plain that no tile stays where it was at the steps of a loop."""
+        if len(self.lines) > 1 or self.data is not None:
+            return False
+        line = self.lines[0]
+        return line.moves_always(line.outside(position), stepping=self.dims[0] == dim)
 
     def measure(self, position: int, dim: str) -> tuple[int, int, int]:
         """Sum the tiles over all rows and groups at the steps of the loop at a position.
@@ -367,6 +406,10 @@ class _RankView:
 
     def _group(self, rows: tuple[Row, ...]) -> tuple[int, int, int]:
         """The tiles of instances that are served at once where they are equal."""
+        if self.data is None and all(line.is_even for line in self.lines):
+            words, shared, equal = self._single(rows)
+            places = self._distinct_places()
+            return words * places, shared * places, equal * places
         clip = self._bits(*self.data) if self.data and self._clips(rows) else -1
         groups: dict[int, tuple[int, bool]] = {}
         chosen = [entries for entries in product(*(row.entries for row in rows)) if None not in entries]
@@ -383,6 +426,14 @@ class _RankView:
         shared = sum(kept.bit_count() for kept, _ in groups.values())
         equal = sum(tile.bit_count() for tile, (_, still) in groups.items() if still)
         return words, shared, equal
+
+    def _distinct_places(self) -> int:
+        """How many different tiles the instances of one step have, all tiles being full."""
+        places = {0}
+        for coefficient, line in zip(self.coefficients, self.lines, strict=True):
+            steps = [coefficient * offset for offset in offsets(line.together)]
+            places = {place + step for place in places for step in steps}
+        return len(places)
 
     def _place(
         self, entries: tuple[tuple[int, int, int, int] | None, ...]
@@ -403,7 +454,7 @@ class _RankView:
     def largest(self) -> int:
         """The words of the largest tile."""
         if self.data is None:
-            return self.tile_words(tuple(0 for _ in self.lines))
+            return self.tile_words((0,) * len(self.lines))
         rows = [
             line.rows(len(line.temporal), window, stepping=False, grouped=False)
             for line, window in zip(self.lines, self.windows, strict=True)
@@ -415,6 +466,8 @@ class _RankView:
         lengths = tuple(
             min(line.span, line.room - base) for line, base in zip(self.lines, bases, strict=True)
         )
+        if self.coefficients == (1,) and self.data is None:
+            return lengths[0]
         start = sum(c * base for c, base in zip(self.coefficients, bases, strict=True))
         tile = touched(self.coefficients, lengths, self.in_box)
         return (tile if self.data is None else tile << start & self._bits(*self.data)).bit_count()
@@ -460,20 +513,16 @@ class _View:
     ) -> None:
         self.question, self.operand, self.depth, self.lines = question, operand, depth, lines
         self.is_output = operand is question.workload.output
-        sizes = question.sizes
-        self.ranks = [
-            _RankView(rank, lines, sizes, question.convention) for rank in operand.ranks
-        ]
-        indexing = operand.dims
+        self.ranks = [_RankView(form, lines) for form in question.forms[operand.name]]
+        indexing = question.indexing[operand.name]
         self.others = [
             (dim, line) for dim, line in lines.items() if dim not in indexing and not line.is_whole
         ]
-        moving = [
-            (position, dim)
-            for dim in indexing
-            for position, _, _ in lines[dim].temporal
-        ]
-        self.innermost = max(moving, default=(-1, ""))
+        self.slides_on = -1
+        """The position of the innermost temporal loop outside that indexes the operand."""
+        for dim in indexing:
+            if lines[dim].temporal:
+                self.slides_on = max(self.slides_on, lines[dim].temporal[-1][0])
 
     def entering(self, *, every_step: bool = False) -> int:
         """Words that enter the tiles over the run, as if every visit filled.
@@ -483,25 +532,28 @@ class _View:
         if every_step:
             return self._visits(self.depth)
         self._refuse_overlapping_outputs()
-        innermost, _ = self.innermost
-        words = self._visits(innermost + 1)
-        for position, loop in enumerate(self.question.nest.loops[: innermost + 1]):
+        words = self._visits(self.slides_on + 1)
+        for position, loop in enumerate(self.question.nest.loops[: self.slides_on + 1]):
             if not loop.spatial:
                 words -= self._kept(position, loop.dim)
         return words
 
     def _visits(self, depth: int) -> int:
         """The words of all tiles at all steps of the loops outside a depth."""
-        times = math.prod(
-            line.combinations(line.outside(depth), stepping=False) for _, line in self.others
-        )
-        return times * math.prod(rank.visits() for rank in self.ranks)
+        words = 1
+        for _, line in self.others:
+            words *= line.combinations(line.outside(depth), stepping=False)
+        for rank in self.ranks:
+            words *= rank.visits()
+        return words
 
     def _kept(self, position: int, dim: str) -> int:
         """Words that need not enter at the steps of a loop, because the tile before had them."""
         reuse = self.question.convention.reuse
-        slides = reuse is Reuse.SLIDING and position == self.innermost[0]
+        slides = reuse is Reuse.SLIDING and position == self.slides_on
         which = 1 if slides or reuse is Reuse.DELTA else 2
+        if which == 2 and any(rank.moves_always(position, dim) for rank in self.ranks):
+            return 0
         kept = 1
         for rank in self.ranks:
             kept *= rank.measure(position, dim)[which]
@@ -523,7 +575,7 @@ class _View:
         """Drains of finished words: those whose instance does all of their work."""
         if self.question.workload.psum_bits == self.question.workload.output.bits:
             return 0
-        others = set(self.lines) - set(self.operand.dims)
+        others = set(self.lines) - set(self.question.indexing[self.operand.name])
         if any(self._instances_along(dim) > 1 for dim in others):
             return 0
         whole = self.question.view(self.operand, self.depth, 0, {})

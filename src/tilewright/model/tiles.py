@@ -59,15 +59,26 @@ class Line:
     ) -> None:
         self.origin, self.room, self.span = origin, room, span
         self.temporal, self.apart, self.together = temporal, apart, together
-        self._rows: dict[tuple[int, tuple[int, int], bool, bool], list[Row]] = {}
-
-    @property
-    def is_whole(self) -> bool:
+        self.is_whole = not (temporal or apart)
         """Whether the one tile that meets here spans all that the dim's loops reach."""
-        return not (self.temporal or self.apart)
+        reach = span
+        for _, extent, step in temporal:
+            reach += (extent - 1) * step
+        for extent, step in (*apart, *together):
+            reach += (extent - 1) * step
+        self.is_even = reach <= room
+        """Whether all tiles exist in full length."""
+        self._rows: dict[tuple[int, tuple[int, int], bool, bool], list[Row]] = {}
 
     def covered(self) -> int:
         """The indices in all tiles, of all instances."""
+        if self.is_even:
+            words = self.span
+            for _, extent, _ in self.temporal:
+                words *= extent
+            for extent, _ in (*self.apart, *self.together):
+                words *= extent
+            return words
         digits = self.digits(len(self.temporal), stepping=False, spread=True)
         full = count_up_to(digits, self.room - self.span)
         last = count_up_to(digits, self.room - 1)
@@ -76,7 +87,14 @@ class Line:
 
     def outside(self, position: int) -> int:
         """How many of its temporal loops stand outside a position of the nest."""
-        return sum(place < position for place, _, _ in self.temporal)
+        count = 0
+        for place, _, _ in self.temporal:
+            count += place < position
+        return count
+
+    def moves_always(self, outer: int, *, stepping: bool) -> bool:
+        """Whether no tile is where the one before was, at the steps of a loop; see `rows`."""
+        return stepping or (self.is_even and outer < len(self.temporal))
 
     def digits(self, outer: int, *, stepping: bool, spread: bool) -> list[Digit]:
         """The digits that vary from row to row, most significant first.
@@ -90,12 +108,16 @@ class Line:
             loops.append((extent - 1, step))
         loops += self.apart
         loops += self.together if spread else ()
-        return sorted(loops, key=_significance)
+        if len(loops) > 1:
+            loops.sort(key=_significance)
+        return loops
 
     def combinations(self, outer: int, *, stepping: bool) -> int:
         """How many rows exist; instances `together` count as one."""
-        shift = self.temporal[outer][2] if stepping else 0
         digits = self.digits(outer, stepping=stepping, spread=False)
+        if self.is_even:
+            return _product(digits)
+        shift = self.temporal[outer][2] if stepping else 0
         return count_up_to(digits, self.room - 1 - shift)
 
     def rows(
@@ -123,9 +145,12 @@ class Line:
         shift = self.temporal[outer][2] if stepping else 0
         back = shift - swing if stepping else -swing
         members = offsets(self.together) if grouped else (0,)
-        reach = members[-1]
         digits = self.digits(outer, stepping=stepping, spread=not grouped)
+        alike = tuple((m - back, self.span, m, self.span) for m in members)
+        if self.is_even and window == UNBOUNDED:
+            return [Row(_product(digits), alike, absolute=False)]
 
+        reach = members[-1]
         lowest, highest = window[0] - self.origin, window[1] - self.origin
         ahead = self.span + reach + (0 if stepping else swing)
         last_full = min(self.room - ahead, highest - self.span - reach - max(0, -back)) - shift
@@ -136,7 +161,6 @@ class Line:
 
         rows: dict[tuple[Entry | None, ...], int] = {}
         if stop > start:
-            alike = tuple((m - back, self.span, m, self.span) for m in members)
             rows[alike] = stop - start
         absolute = window != UNBOUNDED
         edges: dict[tuple[Entry | None, ...], int] = {} if absolute else rows
@@ -166,6 +190,13 @@ class Line:
         )
 
 
+def _product(digits: Sequence[Digit]) -> int:
+    product_of_extents = 1
+    for extent, _ in digits:
+        product_of_extents *= extent
+    return product_of_extents
+
+
 def _significance(digit: Digit) -> int:
     return -digit[1]
 
@@ -187,7 +218,7 @@ def count_up_to(digits: Sequence[Digit], limit: int) -> int:
     """
     if limit < 0:
         return 0
-    below = math.prod(extent for extent, _ in digits)
+    below = _product(digits)
     found = 0
     for extent, step in digits:
         if extent == 0:
