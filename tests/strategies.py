@@ -119,7 +119,9 @@ def mappings(draw: DrawFn, workload: Workload, hardware: Hardware, *, perfect: b
     temporal: list[list[Loop]] = [[] for _ in shells]
     spatial: list[list[Loop]] = [[] for _ in shells]
     room = {
-        (level.memory, axis): level.fanout.extent(axis) for level in hardware.levels for axis in AXES
+        (level.memory, axis): level.fanout.extent(axis)
+        for level in hardware.levels
+        for axis in AXES
     }
     for dim, size in draw(st.permutations(list(workload.sizes.items()))):
         left = size

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 MAX_SHOWN_LINE = 160
-"""Longer lines of user text are cut around the caret, so that a hostile file cannot flood a screen."""
+"""Longer lines of user text are cut around the caret: a hostile file cannot flood a screen."""
 
 
 @dataclass(frozen=True, slots=True)

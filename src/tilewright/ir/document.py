@@ -76,7 +76,7 @@ class Reader:
     def integer_map(self, key: str) -> dict[str, int]:
         """Read a mapping of names to positive whole numbers."""
         child = self.child(key)
-        return {name: child.integer(name) for name in child.keys()} if child else {}
+        return {name: child.integer(name) for name in child.names()} if child else {}
 
     def child(self, key: str) -> "Reader | None":
         """The mapping under `key`."""
@@ -92,7 +92,7 @@ class Reader:
         """Whether the value of `key` is a mapping."""
         return isinstance(self._find(key), yaml.MappingNode)
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """The keys, in the order of the text."""
         return [str(key.value) for key, _ in self.node.value]
 

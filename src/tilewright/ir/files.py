@@ -38,11 +38,11 @@ def read_source(path: Path) -> Source:
 
 
 def parse_network(source: Source) -> Network:
-    """Read a workload file: one layer, or `layers:` with a list of them.
+    r"""Read a workload file: one layer, or `layers:` with a list of them.
 
     Raises: `InputError` with every problem in the file.
 
-    >>> layer = "name: fc\\neinsum: O[M] += W[M,K] * I[K]\\nsizes: {M: 10, K: 20}"
+    >>> layer = "name: fc\neinsum: O[M] += W[M,K] * I[K]\nsizes: {M: 10, K: 20}"
     >>> parse_network(Source("fc.yaml", layer)).macs
     200
 
@@ -50,6 +50,7 @@ def parse_network(source: Source) -> Network:
     """
     reader = read_document(source)
     _check_version(reader)
+    origin = reader.text("source")
     if reader.has("layers"):
         name = reader.text("name", Path(source.name).stem)
         layers = [_layer(child, index) for index, child in enumerate(reader.children("layers"))]
@@ -59,7 +60,7 @@ def parse_network(source: Source) -> Network:
     reader.finish()
     if reader.problems:
         raise InputError(reader.problems)
-    return gather_network(name, [layer for layer in layers if layer])
+    return gather_network(name, [layer for layer in layers if layer], source=origin)
 
 
 def parse_hardware(source: Source) -> Hardware:
@@ -72,6 +73,7 @@ def parse_hardware(source: Source) -> Hardware:
     reader = read_document(source)
     _check_version(reader)
     name = reader.text("name", Path(source.name).stem)
+    origin = reader.text("source")
     clock = reader.number("clock_ghz", 1.0)
     technology = reader.text("technology") or None
     levels = [_level(child, technology) for child in reader.children("levels")]
@@ -82,7 +84,7 @@ def parse_hardware(source: Source) -> Hardware:
         reader.report(None, "`levels` is missing", "list the memories, outermost first")
     problems = list(reader.problems)
     try:
-        hardware = Hardware(name, tuple(levels), units, 1.0 if clock is None else clock)
+        hardware = Hardware(name, tuple(levels), units, 1.0 if clock is None else clock, origin)
     except InputError as error:
         problems += error.problems if not problems else ()
         hardware = None
@@ -228,9 +230,9 @@ def _capacity(reader: Reader, word_bits: int) -> Capacity:
     shares = reader.child("capacity")
     if shares is None:
         return None
-    if not shares.keys():
+    if not shares.names():
         reader.report("capacity", "the partitioned capacity names no operand", "write {W: 448B}")
-    return tuple((operand, _bits(shares, operand, word_bits)) for operand in shares.keys())
+    return tuple((operand, _bits(shares, operand, word_bits)) for operand in shares.names())
 
 
 def _bits(reader: Reader, key: str, word_bits: int) -> int:

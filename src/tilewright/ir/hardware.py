@@ -145,6 +145,7 @@ class Hardware:
     levels: tuple[Level, ...]
     compute: Compute = Compute()
     clock_ghz: float = 1.0
+    source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         problems = [replace(p, where=p.where or self.name) for p in _check(self)]
@@ -185,6 +186,8 @@ def _check(hardware: Hardware) -> Iterable[Problem]:
 
 
 def _check_level(level: Level) -> Iterable[Problem]:
+    yield from _check_capacity(level)
+    yield from _check_amounts(level)
     name = level.memory
     for axis in AXES:
         if level.fanout.extent(axis) < 1:
@@ -200,10 +203,18 @@ def _check_level(level: Level) -> Iterable[Problem]:
     if level.bandwidth is not None and (level.read_bandwidth or level.write_bandwidth):
         what = f"{name} has `bandwidth` beside `read_bandwidth` or `write_bandwidth`"
         yield Problem(what, "give one shared port, or two", level.where)
+
+
+def _check_amounts(level: Level) -> Iterable[Problem]:
     for label in ("read_pj", "write_pj", "update_pj", "leak_pj_per_cycle", "area_mm2"):
         value = getattr(level, label)
         if value is not None and not _is_amount(value):
-            yield Problem(f"{label} of {name} is {value}: expected 0 or more", "", level.where)
+            what = f"{label} of {level.memory} is {value}: expected 0 or more"
+            yield Problem(what, "", level.where)
+
+
+def _check_capacity(level: Level) -> Iterable[Problem]:
+    name = level.memory
     shares = level.capacity if isinstance(level.capacity, tuple) else ((name, level.capacity),)
     for label, bits in shares:
         usable = bits if bits is None else (bits // 2 if level.double_buffered else bits)

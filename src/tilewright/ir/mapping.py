@@ -71,7 +71,7 @@ _MAX_DIGITS = 18
 
 
 def parse_mapping(text: str, name: str = "mapping") -> Mapping:
-    """Read a mapping from its notation.
+    r"""Read a mapping from its notation.
 
     Args:
         text: one line per block, `MEMORY[operands]: temporal loops | spatial loops`; `#` starts a
@@ -80,7 +80,7 @@ def parse_mapping(text: str, name: str = "mapping") -> Mapping:
 
     Raises: `InputError` with every problem, each placed in the text.
 
-    >>> mapping = parse_mapping("DRAM[W I O]: K4 P2\\nGLB[I O]: C8 | K4@y  # on chip")
+    >>> mapping = parse_mapping("DRAM[W I O]: K4 P2\nGLB[I O]: C8 | K4@y  # on chip")
     >>> mapping.blocks[1].spatial[0].extent
     4
     >>> print(mapping)

@@ -151,7 +151,9 @@ class _Checker:
                 what = f"{block.memory} lies below the fan-out of {memory}, but stands before it"
                 yield Problem(what, f"put it after {loop}", _place(block))
             if not inner and other > index:
-                what = f"{block.memory} lies above the fan-out of {memory}, but stands inside {loop}"
+                what = (
+                    f"{block.memory} lies above the fan-out of {memory}, but stands inside {loop}"
+                )
                 yield Problem(what, f"unroll in the last block of {memory}", _place(block))
 
     def keeps(self) -> Iterable[Problem]:

@@ -138,6 +138,7 @@ class Network:
     name: str
     layers: tuple[Layer, ...]
     not_costed: tuple[tuple[str, int], ...] = ()
+    source: str = field(default="", compare=False)
 
     @property
     def macs(self) -> int:
@@ -148,14 +149,17 @@ class Network:
 
 
 def gather_network(
-    name: str, layers: Iterable[Layer], not_costed: Mapping[str, int] | None = None
+    name: str,
+    layers: Iterable[Layer],
+    not_costed: Mapping[str, int] | None = None,
+    source: str = "",
 ) -> Network:
     """Make a network, with equal layers found and counted once, under the first one's name."""
     repeats: dict[Workload, int] = {}
     for layer in layers:
         repeats[layer.workload] = repeats.get(layer.workload, 0) + layer.repeat
     kept = tuple(Layer(workload, repeat) for workload, repeat in repeats.items())
-    return Network(name, kept, tuple(sorted((not_costed or {}).items())))
+    return Network(name, kept, tuple(sorted((not_costed or {}).items())), source)
 
 
 def conv2d(  # noqa: PLR0913 - a convolution has that many numbers
@@ -246,13 +250,15 @@ def einsum(
 
     Raises: `InputError` with every problem found, placed in the text.
 
-    >>> einsum("scores", "O[B,H,M,N] += Q[B,H,M,D] * K[B,H,N,D]", dict(B=1, H=8, M=9, N=9, D=64)).macs
-    41472
+    >>> einsum("product", "Z[M,N] += A[M,K] * B[K,N]", {"M": 9, "N": 8, "K": 64}).macs
+    4608
 
     Source: `spec/formats.md`, Workload.
     """
     output, inputs = parse_einsum(Source("einsum", text))
-    appearance = [term.dim for _, ranks in [output, *inputs] for rank in ranks for term in rank.terms]
+    appearance = [
+        term.dim for _, ranks in [output, *inputs] for rank in ranks for term in rank.terms
+    ]
     ordered = {dim: sizes[dim] for dim in appearance if dim in sizes} | dict(sizes)
     return make_workload(name, ordered, output, inputs, bits)
 
@@ -338,8 +344,8 @@ def make_workload(
 ) -> Workload:
     """Put a workload together and check it as a whole.
 
-    Raises `InputError` with every problem: dims without size or without use, sizes below 1, operands
-    named twice, a dim in two ranks of one operand, word sizes of operands that are not there.
+    Raises `InputError` with every problem: dims without size or without use, sizes below 1,
+    operands named twice, a dim in two ranks of one operand, word sizes of unknown operands.
     """
     given, widths = list(inputs), dict(bits or {})
     problems = [
@@ -426,7 +432,9 @@ class _Axis:
         if self.given_in is not None and self._out_of_input() < 1:
             reach = self.dilation * (self.taps - 1) + 1
             have = self.given_in + sum(self.padding)
-            what = f"a filter that reaches over {reach} does not fit an input {self.label} of {have}"
+            what = (
+                f"a filter that reaches over {reach} does not fit an input {self.label} of {have}"
+            )
             yield Problem(f"{what}, padding included", "use a smaller filter or more padding")
             return
         if None not in (self.given_in, self.given_out) and self.given_out != self._out_of_input():

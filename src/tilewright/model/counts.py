@@ -5,7 +5,7 @@ Owns: the nouns `Tally`, `Group`, `Counts`. Counts are Python integers and never
 Non-goals: how they are found (`walk`, `exact`, `timeloop`) and what they cost (`cost`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
 
@@ -72,7 +72,8 @@ class Counts:
         ramp_words: for an input, the first tile of the first instance; for the output, its last.
         groups: the used instances of every memory, grouped by what they move.
         hop_words: words times receivers (or senders) across the fan-out below a memory, by
-            (memory, operand); only for fan-outs whose hops cost energy.
+            (memory, operand); only for fan-outs whose hops cost energy. Timeloop counts words times
+            hops on the mesh, which may be halves.
     """
 
     macs: int
@@ -80,7 +81,7 @@ class Counts:
     tile_words: dict[tuple[str, str], int]
     ramp_words: dict[tuple[str, str], int]
     groups: dict[str, tuple[Group, ...]]
-    hop_words: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    hop_words: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
     def __getitem__(self, key: tuple[str, str]) -> Tally:
         """The total over all instances, for a (memory, operand) that keeps it.

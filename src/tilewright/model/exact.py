@@ -242,7 +242,10 @@ class _Question:
         choices = [self.shares(dim, depth) for dim in self.sizes]
         for combination in product(*choices):
             instances = math.prod(times for times, _ in combination)
-            yield instances, dict(zip(self.sizes, (origin for _, origin in combination), strict=True))
+            yield (
+                instances,
+                dict(zip(self.sizes, (origin for _, origin in combination), strict=True)),
+            )
 
     def shares(self, dim: str, depth: int) -> list[tuple[int, int]]:
         """The shares of a dim that instances have: how many are alike, and where one begins.
@@ -385,7 +388,9 @@ class _RankView:
         if self._clips(rows):
             return self._group(rows)
         entries = [row.entries[0] for row in rows]
-        before, now, move = [], [], 0
+        before: list[int] = []
+        now: list[int] = []
+        move = 0
         for coefficient, entry in zip(self.coefficients, entries, strict=True):
             assert entry is not None  # a row of one instance exists because the instance does
             first_before, length_before, first, length = entry
@@ -412,7 +417,9 @@ class _RankView:
             return words * places, shared * places, equal * places
         clip = self._bits(*self.data) if self.data and self._clips(rows) else -1
         groups: dict[int, tuple[int, bool]] = {}
-        chosen = [entries for entries in product(*(row.entries for row in rows)) if None not in entries]
+        chosen = [
+            entries for entries in product(*(row.entries for row in rows)) if None not in entries
+        ]
         placed = [self._place(entries) for entries in chosen]
         lowest = 0 if clip != -1 else min(min(start, held) for start, _, held, _ in placed)
         for start, lengths, start_before, lengths_before in placed:
@@ -588,7 +595,7 @@ class _View:
 
     def ramp(self) -> int:
         """The words of the first instance's first tile; of its last for the output."""
-        first = {dim: 0 for dim in self.lines}
+        first = dict.fromkeys(self.lines, 0)
         last = {
             dim: greatest([digit[1:] for digit in line.temporal], line.room - 1)
             for dim, line in self.lines.items()

@@ -8,7 +8,6 @@ another in the same way and are counted at once; the few at the ends are looked 
 Non-goals: which steps matter, and for whom (`model/exact.py`).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -174,7 +173,7 @@ class Line:
             found += [Row(count, entries, absolute=True) for entries, count in edges.items()]
         return found
 
-    def _entry(  # noqa: PLR0913
+    def _entry(  # noqa: PLR0913, PLR0917
         self, base: int, member: int, back: int, inner: list[Digit], origin: int, stepping: bool
     ) -> Entry | None:
         """The entry of one instance at a row that is not like most; `origin` is where 0 is."""

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise, product
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.mapping import Mapping
@@ -22,12 +24,8 @@ from tilewright.ir.workload import Operand, Workload
 from tilewright.model.convention import DEFAULT, Convention, Footprint, Reuse
 from tilewright.model.counts import Counts, Group, Tally
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Integers = NDArray[np.int64]
-    Mask = NDArray[np.bool_]
+Integers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 Indices = tuple[int, ...]
 Words = int
@@ -102,7 +100,10 @@ class _Journey:
         return Counts(
             macs,
             steps,
-            {(names[level], operand): words for (level, operand), words in sorted(self.tiles.items())},
+            {
+                (names[level], operand): words
+                for (level, operand), words in sorted(self.tiles.items())
+            },
             {(names[level], operand): words for (level, operand), words in self.ramps.items()},
             {
                 names[level]: tuple(Group(1, tallies) for tallies in of_level.values())
@@ -140,13 +141,11 @@ class _Space:
         self.strides = [math.prod(extents[i + 1 :]) for i in range(len(extents))]
         self.words = math.prod(extents)
 
-    def touched(self, box: dict[str, range]) -> "Integers":
+    def touched(self, box: dict[str, range]) -> Integers:
         """The addresses of the words that the iterations of a box touch, each once."""
-        import numpy as np
-
         addresses = np.zeros(1, dtype=np.int64)
         for rank, stride in zip(self.operand.ranks, self.strides, strict=True):
-            coordinates = np.zeros(1, dtype=np.int64)
+            coordinates: Integers = np.zeros(1, dtype=np.int64)
             for term in rank.terms:
                 steps = term.coefficient * np.asarray(box[term.dim], dtype=np.int64)
                 coordinates = np.add.outer(coordinates, steps).ravel()
@@ -158,10 +157,8 @@ class _Space:
             addresses = np.add.outer(addresses, np.unique(coordinates) * stride).ravel()
         return addresses
 
-    def locate(self, at: "dict[str, Integers]") -> "tuple[Integers, Mask]":
+    def locate(self, at: dict[str, Integers]) -> tuple[Integers, Mask]:
         """The address of the word that each iteration touches, and whether it is data."""
-        import numpy as np
-
         shape = next(iter(at.values())).shape
         address, is_data = np.zeros(shape, dtype=np.int64), np.ones(shape, dtype=bool)
         for rank, stride in zip(self.operand.ranks, self.strides, strict=True):
@@ -174,9 +171,7 @@ class _Space:
         return address, is_data
 
 
-def _pack(addresses: "Integers", words: int) -> Words:
-    import numpy as np
-
+def _pack(addresses: Integers, words: int) -> Words:
     present = np.zeros(words, dtype=bool)
     present[addresses] = True
     return int.from_bytes(np.packbits(present, bitorder="little").tobytes(), "little")
@@ -211,7 +206,9 @@ class _Residence:
         """The words that the box beginning at `base` touches."""
         dims = self.space.operand.dims
         # Dims that do not index the operand do not matter: at 0, an equal tile is found again.
-        return self.tile_at(tuple(b if d in dims else 0 for d, b in zip(self.sizes, base, strict=True)))
+        return self.tile_at(
+            tuple(b if d in dims else 0 for d, b in zip(self.sizes, base, strict=True))
+        )
 
     def box(self, base: Indices) -> dict[str, range]:
         """The iterations that exist in the box beginning at `base`."""
@@ -373,7 +370,9 @@ class _Edge:
 
     def _collect(self, sent: list[tuple[int, Words, Words]]) -> None:
         """Drain what the instances send; a group with equal tiles makes one update."""
-        finished = [words & self.progress.finished(i) if self.progress else 0 for i, _, words in sent]
+        finished = [
+            words & self.progress.finished(i) if self.progress else 0 for i, _, words in sent
+        ]
         for (i, _, words), final in zip(sent, finished, strict=True):
             self.ledgers[i].drains += words.bit_count()
             self.ledgers[i].finished_drains += final.bit_count()
@@ -414,8 +413,6 @@ class _Progress:
     """How many of each output word's multiply-accumulates every instance has done."""
 
     def __init__(self, workload: Workload, home: _Residence) -> None:
-        import numpy as np
-
         self.home = home
         self.total = self._visits({dim: range(size) for dim, size in workload.sizes.items()})
         self.done = [np.zeros_like(self.total) for _ in home.positions]
@@ -426,15 +423,11 @@ class _Progress:
 
     def finished(self, instance: int) -> Words:
         """The words of which the instance has done all that there is to do, anywhere."""
-        import numpy as np
-
         complete = np.flatnonzero((self.done[instance] == self.total) & (self.total > 0))
         return _pack(complete, self.home.space.words)
 
-    def _visits(self, box: dict[str, range]) -> "Integers":
+    def _visits(self, box: dict[str, range]) -> Integers:
         """How many iterations of a box touch each word."""
-        import numpy as np
-
         space = self.home.space
         addresses = np.zeros(1, dtype=np.int64)
         for rank, stride in zip(space.operand.ranks, space.strides, strict=True):
@@ -447,13 +440,11 @@ class _Progress:
 
 def _iterations(
     workload: Workload, nest: Nest
-) -> "Iterator[tuple[Integers, dict[str, Integers], Mask]]":
+) -> Iterator[tuple[Integers, dict[str, Integers], Mask]]:
     """All temporal steps and units in chunks: step numbers, the iteration of each, its existence.
 
     Arrays have shape (steps, units).
     """
-    import numpy as np
-
     temporal = [loop for loop in nest.loops if not loop.spatial]
     spatial = [loop for loop in nest.loops if loop.spatial]
     extents = tuple(loop.extent for loop in temporal) or (1,)
@@ -484,8 +475,6 @@ def _count_iterations(workload: Workload, nest: Nest) -> tuple[int, int]:
 
 def _feed_macs(journey: _Journey, space: _Space, store: Store) -> None:
     """The traffic of one operand between the innermost memory that keeps it and the MACs."""
-    import numpy as np
-
     nest, hardware = journey.nest, journey.hardware
     spatial = [loop for loop in nest.loops if loop.spatial]
     outside = sum(loop.spatial for loop in nest.loops[: store.depth])
@@ -502,63 +491,44 @@ def _feed_macs(journey: _Journey, space: _Space, store: Store) -> None:
         touch = _Touches(row, unit, address[row, unit], space.words)
         asking = touch
         if space.is_output:
-            _note(journey, space, store, meeting, touch, "updates")
+            for instance, words in touch.per_place(meeting.updating, meeting.place):
+                journey.ledger(store.level, instance, space.operand).updates += words
             if journey.convention.elides_first_read:
                 asking = touch.where(touch.updated_before(place, updated))
-        _note(journey, space, store, meeting, asking, "reads")
+        for instance, words in asking.per_place(meeting.reading, meeting.place):
+            journey.ledger(store.level, instance, space.operand).reads += words
         for level, hop in hops.items():
-            groups = touch.distinct(hop.updating) if space.is_output else ()
-            crossing = len(asking.distinct(hop.reading)) + len(groups)
-            journey.hops[level, space.operand.name] += crossing
-
-
-def _note(  # noqa: PLR0913
-    journey: _Journey,
-    space: _Space,
-    store: Store,
-    meeting: _Meeting,
-    touches: "_Touches",
-    kind: str,
-) -> None:
-    """Add the moves at the innermost memory to its instances' ledgers."""
-    groups = meeting.updating if kind == "updates" else meeting.reading
-    place_of_group = dict(zip(groups, meeting.place, strict=True))
-    for group, words in touches.per_group(groups):
-        ledger = journey.ledger(store.level, place_of_group[group], space.operand)
-        setattr(ledger, kind, getattr(ledger, kind) + words)
+            sent = len(touch.distinct(hop.updating)) if space.is_output else 0
+            received = len(asking.distinct(hop.reading))
+            journey.hops[level, space.operand.name] += sent + received
 
 
 @dataclass(frozen=True, slots=True)
 class _Touches:
     """Multiply-accumulates that touch a word: at which step, in which unit, at which address."""
 
-    step: "Integers"
-    unit: "Integers"
-    address: "Integers"
+    step: Integers
+    unit: Integers
+    address: Integers
     words: int
 
-    def where(self, mask: "Mask") -> "_Touches":
+    def where(self, mask: Mask) -> "_Touches":
         return _Touches(self.step[mask], self.unit[mask], self.address[mask], self.words)
 
-    def distinct(self, groups: list[int]) -> "Integers":
+    def distinct(self, groups: list[int]) -> Integers:
         """The group of every distinct (step, group, word)."""
-        import numpy as np
-
         group, count = np.array(groups)[self.unit], max(groups) + 1
         keys = np.unique((self.step * count + group) * self.words + self.address)
         return keys // self.words % count
 
-    def per_group(self, groups: list[int]) -> Iterator[tuple[int, int]]:
-        """How many distinct (step, word) each group has."""
-        import numpy as np
-
+    def per_place(self, groups: list[int], places: list[int]) -> Iterator[tuple[int, int]]:
+        """How many distinct (step, group, word) come to each place."""
         counts = np.bincount(self.distinct(groups), minlength=max(groups) + 1)
-        return ((group, int(words)) for group, words in enumerate(counts))
+        place_of = dict(zip(groups, places, strict=True))
+        return ((place_of[group], int(words)) for group, words in enumerate(counts))
 
-    def updated_before(self, place: "Integers", updated: "Mask") -> "Mask":
+    def updated_before(self, place: Integers, updated: Mask) -> Mask:
         """Whether each word had an update at an earlier step at its place; notes those of now."""
-        import numpy as np
-
         key = place[self.unit] * self.words + self.address
         word, first = np.unique(key, return_index=True)  # touches are in the order of steps
         first_step = np.where(updated.ravel()[word], -1, self.step[first])

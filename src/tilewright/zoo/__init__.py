@@ -1,0 +1,56 @@
+"""Networks and chips that come with the package, each with the source of its numbers.
+
+Owns: finding and reading the files under `zoo/networks` and `zoo/hardware`.
+
+Non-goals: anything that a user could not have written in such a file.
+"""
+
+from importlib import resources
+
+from tilewright.errors import InputError, Problem, Source, did_you_mean
+from tilewright.ir.files import parse_hardware, parse_network
+from tilewright.ir.hardware import Hardware
+from tilewright.ir.workload import Network
+
+
+def network_names() -> list[str]:
+    """The names of all networks, in alphabetical order."""
+    return _names("networks")
+
+
+def hardware_names() -> list[str]:
+    """The names of all chips, in alphabetical order."""
+    return _names("hardware")
+
+
+def load_network(name: str) -> Network:
+    """The network of that name. Raises `InputError`, with the nearest name, if there is none.
+
+    >>> load_network("alexnet").macs > 600_000_000
+    True
+    """
+    return parse_network(_read("networks", name))
+
+
+def load_hardware(name: str) -> Hardware:
+    """The chip of that name. Raises `InputError`, with the nearest name, if there is none.
+
+    >>> load_hardware("eyeriss").mac_units
+    168
+    """
+    return parse_hardware(_read("hardware", name))
+
+
+def _names(folder: str) -> list[str]:
+    entries = resources.files(__name__).joinpath(folder).iterdir()
+    return sorted(entry.name.removesuffix(".yaml") for entry in entries if ".yaml" in entry.name)
+
+
+def _read(folder: str, name: str) -> Source:
+    known = _names(folder)
+    if name not in known:
+        kind = "network" if folder == "networks" else "chip"
+        fix = did_you_mean(name, known)
+        raise InputError(Problem(f"the zoo has no {kind} `{name}`", fix))
+    text = resources.files(__name__).joinpath(folder, f"{name}.yaml").read_text("utf-8")
+    return Source(f"zoo/{folder}/{name}.yaml", text)
