@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from tilewright.errors import InputError, Problem, Source, Span
+from tilewright.errors import InputError, Problem, Source, Span, did_you_mean
 
 DEFAULT_BITS = 16
 
@@ -125,10 +125,11 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A workload of a network, and how many equal ones the network has."""
+    """A workload of a network, how many equal ones the network has, and what it calls them."""
 
     workload: Workload
     repeat: int = 1
+    names: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,18 @@ class Network:
             layer.workload.macs * layer.repeat for layer in self.layers if layer.workload.multiplies
         )
 
+    def layer(self, name: str) -> Workload:
+        """The layer of that name, also if it is counted under the name of an equal one.
+
+        Raises `InputError`, with the nearest name, if there is none.
+        """
+        for layer in self.layers:
+            if name in (layer.workload.name, *layer.names):
+                return replace(layer.workload, name=name)
+        names = [name for layer in self.layers for name in layer.names or (layer.workload.name,)]
+        what = f"{self.name} has no layer `{name}`"
+        raise InputError(Problem(what, did_you_mean(name, names)))
+
 
 def gather_network(
     name: str,
@@ -156,9 +169,12 @@ def gather_network(
 ) -> Network:
     """Make a network, with equal layers found and counted once, under the first one's name."""
     repeats: dict[Workload, int] = {}
+    names: dict[Workload, tuple[str, ...]] = {}
     for layer in layers:
-        repeats[layer.workload] = repeats.get(layer.workload, 0) + layer.repeat
-    kept = tuple(Layer(workload, repeat) for workload, repeat in repeats.items())
+        work = layer.workload
+        repeats[work] = repeats.get(work, 0) + layer.repeat
+        names[work] = (*names.get(work, ()), work.name)
+    kept = tuple(Layer(work, repeat, names[work]) for work, repeat in repeats.items())
     return Network(name, kept, tuple(sorted((not_costed or {}).items())), source)
 
 

@@ -339,8 +339,20 @@ class _RankView:
         several = 0
         for line in self.lines:
             several += bool(line.together)
-        self.grouped = several > 1 or (several == 1 and form.data is not None)
+        self.grouped = several > 1 or (several == 1 and self._may_cover_data())
         """Whether instances may have equal tiles although their indices differ."""
+
+    def _may_cover_data(self) -> bool:
+        """Whether a tile may reach over all that is no padding.
+
+        If none does, two tiles that begin at different coordinates differ: one of their ends is
+        inside.
+        """
+        if self.data is None:
+            return False
+        pairs = zip(self.coefficients, self.lines, strict=True)
+        extent = 1 + sum(coefficient * (line.span - 1) for coefficient, line in pairs)
+        return extent >= self.data[1] - self.data[0]
 
     def visits(self) -> int:
         """The words of all tiles, over all steps of the rank's own loops."""
@@ -495,7 +507,7 @@ class _RankView:
             bases = (begin + base for begin, (base, _) in zip(begins, combination, strict=True))
             start = sum(c * base for c, base in zip(self.coefficients, bases, strict=True))
             bits |= touched(self.coefficients, lengths, self.in_box) << start
-        return bits
+        return bits if self.data is None else bits & self._bits(*self.data)
 
     def shares(self) -> list[tuple[int, ...]]:
         """The shares of all instances that meet here."""

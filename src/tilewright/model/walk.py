@@ -148,13 +148,13 @@ class _Space:
             coordinates: Integers = np.zeros(1, dtype=np.int64)
             for term in rank.terms:
                 steps = term.coefficient * np.asarray(box[term.dim], dtype=np.int64)
-                coordinates = np.add.outer(coordinates, steps).ravel()
+                coordinates = (coordinates[:, None] + steps).ravel()
             if self.in_box:
-                coordinates = np.arange(coordinates.min(), coordinates.max() + 1)
+                coordinates = np.arange(int(coordinates.min()), int(coordinates.max()) + 1)
             elif rank.data is not None:
                 first, stop = rank.data
                 coordinates = coordinates[(coordinates >= first) & (coordinates < stop)]
-            addresses = np.add.outer(addresses, np.unique(coordinates) * stride).ravel()
+            addresses = (addresses[:, None] + np.unique(coordinates) * stride).ravel()
         return addresses
 
     def locate(self, at: dict[str, Integers]) -> tuple[Integers, Mask]:
@@ -433,7 +433,7 @@ class _Progress:
         for rank, stride in zip(space.operand.ranks, space.strides, strict=True):
             for term in rank.terms:
                 steps = term.coefficient * stride * np.asarray(box[term.dim], dtype=np.int64)
-                addresses = np.add.outer(addresses, steps).ravel()
+                addresses = (addresses[:, None] + steps).ravel()
         times = math.prod(len(steps) for dim, steps in box.items() if dim not in space.operand.dims)
         return np.bincount(addresses, minlength=space.words) * times
 

@@ -41,6 +41,18 @@ def load_hardware(name: str) -> Hardware:
     return parse_hardware(_read("hardware", name))
 
 
+def entry_text(name: str) -> str:
+    """The file of a network or chip of the zoo, to read or to start one's own from.
+
+    Raises `InputError`, with the nearest name, if there is neither.
+    """
+    networks, chips = network_names(), hardware_names()
+    if name not in networks and name not in chips:
+        fix = did_you_mean(name, networks + chips)
+        raise InputError(Problem(f"the zoo has no `{name}`", fix))
+    return _read("networks" if name in networks else "hardware", name).text
+
+
 def _names(folder: str) -> list[str]:
     entries = resources.files(__name__).joinpath(folder).iterdir()
     return sorted(entry.name.removesuffix(".yaml") for entry in entries if ".yaml" in entry.name)

@@ -1,0 +1,180 @@
+"""The layers of a network, mapped side by side.
+
+Owns: `map_network`: processes, progress, interruption.
+
+Non-goals: how one layer is mapped (`mapper/search.py`).
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event as ThreadEvent
+from typing import Protocol
+
+from tilewright.ir.hardware import Hardware
+from tilewright.ir.workload import Layer, Network
+from tilewright.mapper.result import LayerResult, NetworkResult, Objective
+from tilewright.mapper.search import find_mapping
+from tilewright.mapspace.space import Mapspace
+from tilewright.model.convention import DEFAULT, Convention, find_convention
+
+OnLayer = Callable[[LayerResult], None]
+
+
+class _Event(Protocol):
+    def set(self) -> None: ...
+
+    def is_set(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is asked of a process, the same for every layer."""
+
+    hardware: Hardware
+    objective: Objective
+    convention: Convention
+    imperfect: bool
+    uneven: bool
+    seconds: float | None
+    seed: int
+
+    def solve(self, layer: Layer, stop: _Event) -> LayerResult:
+        found = find_mapping(
+            layer.workload,
+            self.hardware,
+            objective=self.objective,
+            convention=self.convention,
+            imperfect=self.imperfect,
+            uneven=self.uneven,
+            seconds=self.seconds,
+            seed=self.seed,
+            should_stop=stop.is_set,
+        )
+        return found.repeated(layer.repeat)
+
+
+def map_network(  # noqa: PLR0913
+    network: Network,
+    hardware: Hardware,
+    *,
+    objective: str | Objective = Objective.ENERGY,
+    convention: str | Convention = DEFAULT,
+    imperfect: bool = False,
+    uneven: bool = False,
+    seconds: float | None = None,
+    jobs: int | None = None,
+    seed: int = 0,
+    on_layer: OnLayer = lambda _: None,
+) -> NetworkResult:
+    """Map every layer of a network on a chip.
+
+    Args:
+        network: its layers; equal ones are solved once.
+        hardware: the chip.
+        objective: what each layer's mapping minimises; see `find_mapping`.
+        convention: the rules to count by.
+        imperfect: also use tiles that are clipped.
+        uneven: also keep operands at different places of one level's loops.
+        seconds: for the whole network, shared out over its layers; see `find_mapping`.
+        jobs: processes to use; as many as there are cores if left out.
+        seed: of the random choices.
+        on_layer: called with every layer's result when it is there.
+
+    Returns: the results in the order of the network. A layer without a mapping does not stop the
+    others. After Ctrl-C, those that there are, `interrupted`.
+
+    >>> from tilewright import zoo
+    >>> result = map_network(zoo.load_network("yang2016"), zoo.load_hardware("eyeriss"), jobs=1)
+    ... # doctest: +SKIP
+    """
+    began = time.monotonic()
+    count = max(1, min(jobs or os.cpu_count() or 1, len(network.layers)))
+    share = None if seconds is None else seconds * count / max(1, len(network.layers))
+    rules, goal = find_convention(convention), Objective(objective)
+    task = _Task(hardware, goal, rules, imperfect, uneven, share, seed)
+    solve = _solve_here if count == 1 else _solve_in_processes
+    found, interrupted = solve(network.layers, task, count, on_layer)
+    space = Mapspace(network.layers[0].workload, hardware, imperfect, uneven)
+    return NetworkResult(
+        network,
+        hardware,
+        rules,
+        goal,
+        space.title,
+        tuple(found[i] for i in sorted(found)),
+        time.monotonic() - began,
+        seed,
+        interrupted,
+    )
+
+
+Found = tuple[dict[int, LayerResult], bool]
+
+
+def _solve_here(layers: tuple[Layer, ...], task: _Task, _: int, on_layer: OnLayer) -> Found:
+    found: dict[int, LayerResult] = {}
+    stop = ThreadEvent()
+    for index, layer in enumerate(layers):
+        result = task.solve(layer, stop)
+        if result.cost or not result.interrupted:
+            found[index] = result
+            on_layer(result)
+        if result.interrupted:
+            return found, True
+    return found, False
+
+
+def _solve_in_processes(
+    layers: tuple[Layer, ...], task: _Task, count: int, on_layer: OnLayer
+) -> Found:
+    found: dict[int, LayerResult] = {}
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with (
+        ProcessPoolExecutor(count, context, _prepare_process, (task, stop)) as pool,
+        _stop_on_interrupt(stop) as interrupted,
+    ):
+        futures: dict[Future[LayerResult], int] = {
+            pool.submit(_solve_in_process, layer): i for i, layer in enumerate(layers)
+        }
+        for future in as_completed(futures):
+            result = future.result()
+            if result.cost or not result.interrupted:
+                found[futures[future]] = result
+                on_layer(result)
+    return found, interrupted()
+
+
+@contextmanager
+def _stop_on_interrupt(stop: _Event) -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C end the searches, which then hand in what they have, instead of this process."""
+    try:
+        before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    except ValueError:  # not the main thread: the caller's own handling stays
+        yield stop.is_set
+        return
+    try:
+        yield stop.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_process: tuple[_Task, _Event] | None = None
+
+
+def _prepare_process(task: _Task, stop: _Event) -> None:
+    global _process  # noqa: PLW0603 - an event reaches a process when it starts, or not at all
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _process = task, stop
+
+
+def _solve_in_process(layer: Layer) -> LayerResult:
+    assert _process is not None
+    task, stop = _process
+    return task.solve(layer, stop)

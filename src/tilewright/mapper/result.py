@@ -1,0 +1,242 @@
+"""What a mapper answers, for a layer and for a network.
+
+Owns: the nouns `LayerResult` and `NetworkResult`, their totals and their JSON.
+
+Non-goals: finding anything.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from tilewright.errors import Violation
+from tilewright.ir.hardware import Hardware
+from tilewright.ir.mapping import format_mapping
+from tilewright.ir.workload import Network, Workload
+from tilewright.model.convention import Convention
+from tilewright.model.cost import Cost
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Objective(Enum):
+    """What a mapper minimises."""
+
+    ENERGY = "energy"
+    CYCLES = "cycles"
+    EDP = "edp"
+    DRAM = "dram"
+
+    def of(self, cost: Cost) -> float:
+        """The objective's value, in its own unit: pJ, cycles, pJ · cycles, or words."""
+        if self is Objective.ENERGY:
+            return cost.energy_pj
+        if self is Objective.CYCLES:
+            return cost.cycles
+        return cost.edp if self is Objective.EDP else cost.dram_words
+
+    def key(self, cost: Cost) -> tuple[float, ...]:
+        """What mappings are compared by: the objective, then cycles, energy and DRAM words."""
+        return self.of(cost), cost.cycles, cost.energy_pj, cost.dram_words
+
+
+class Status(Enum):
+    """How much is known of a result."""
+
+    OPTIMAL = "optimal"
+    BEST_FOUND = "best_found"
+    INFEASIBLE = "infeasible"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerResult:
+    """The best mapping of one layer.
+
+    Attributes:
+        workload: the layer.
+        repeat: how many equal ones the network has.
+        status: `OPTIMAL` only with a proof.
+        cost: of the best mapping; `None` if there is none.
+        lower_bound: no mapping of the mapspace is better, in the objective's unit; `None` if no
+            bound is known.
+        objective: what was minimised.
+        mapspace_size: how many mappings there are.
+        evaluated: how many were priced.
+        seconds: that the search took.
+        violations: why there is no mapping.
+        interrupted: whether the search was stopped before its end.
+    """
+
+    workload: Workload
+    repeat: int
+    status: Status
+    cost: Cost | None
+    lower_bound: float | None
+    objective: Objective
+    mapspace_size: float
+    evaluated: int
+    seconds: float
+    violations: tuple[Violation, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def gap(self) -> float | None:
+        """By what share of its cost the mapping could at most be improved; `None` if not known."""
+        if self.cost is None or self.lower_bound is None:
+            return None
+        cost = self.objective.of(self.cost)
+        return (cost - self.lower_bound) / cost if cost else 0.0
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no mapping."""
+        return "; ".join(f"{v.memory}: {v.what}" for v in self.violations) or None
+
+    def repeated(self, repeat: int) -> "LayerResult":
+        """The same result for a layer that occurs `repeat` times."""
+        return replace(self, repeat=repeat)
+
+    def to_json(self) -> dict[str, object]:
+        """The layer's entry in the document of `map --json`."""
+        cost = self.cost
+        document: dict[str, object] = {
+            "name": self.workload.name,
+            "repeat": self.repeat,
+            "mapping": None if cost is None else format_mapping(cost.mapping),
+            "cost": None if cost is None else cost.to_json(),
+            "status": self.status.value,
+            "lower_bound": self.lower_bound,
+            "gap": self.gap,
+            "mapspace_size": self.mapspace_size,
+            "evaluated": self.evaluated,
+            "seconds": self.seconds,
+            "dram_words": None if cost is None else cost.dram_words,
+            "dram_limit_words": None if cost is None else cost.limit.words,
+            "interrupted": self.interrupted,
+        }
+        if self.status is Status.INFEASIBLE:
+            document["reason"] = self.reason
+            document["violations"] = [violation.to_json() for violation in self.violations]
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkResult:
+    """The best mappings of a network's layers.
+
+    Attributes:
+        network: what was mapped.
+        hardware: on what.
+        convention: the rules that it was counted by.
+        objective: what was minimised, layer by layer.
+        mapspace: what was searched, in words.
+        layers: results, in the order of the network; after an interruption, those that there are.
+        seconds: that it took.
+        seed: of the random choices.
+        interrupted: whether it was stopped before its end.
+    """
+
+    network: Network
+    hardware: Hardware
+    convention: Convention
+    objective: Objective
+    mapspace: str
+    layers: tuple[LayerResult, ...]
+    seconds: float
+    seed: int
+    interrupted: bool = False
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every layer that was looked at has a mapping."""
+        return all(layer.status is not Status.INFEASIBLE for layer in self.layers)
+
+    @property
+    def energy_pj(self) -> float:
+        """Energy of all layers that have a mapping, in pJ."""
+        return math.fsum(c.energy_pj * layer.repeat for layer, c in self._priced())
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all layers that have a mapping, one after the other."""
+        return sum(c.cycles * layer.repeat for layer, c in self._priced())
+
+    @property
+    def dram_words(self) -> int:
+        """Words to and from the outermost level."""
+        return sum(c.dram_words * layer.repeat for layer, c in self._priced())
+
+    @property
+    def dram_limit_words(self) -> float:
+        """The physical limit of those words."""
+        return math.fsum(c.limit.words * layer.repeat for layer, c in self._priced())
+
+    @property
+    def utilization(self) -> float:
+        """Multiply-accumulates over those that all units could do in the same cycles."""
+        macs = sum(c.counts.macs * layer.repeat for layer, c in self._priced())
+        return macs / (self.cycles * self.hardware.mac_units) if self.cycles else 0.0
+
+    def _priced(self) -> list[tuple[LayerResult, Cost]]:
+        return [(layer, layer.cost) for layer in self.layers if layer.cost is not None]
+
+    def to_json(self) -> dict[str, object]:
+        """The document of `map --json` (`spec/formats.md`, Results)."""
+        document: dict[str, object] = {
+            "workload": self.network.name,
+            "hardware": self.hardware.name,
+            "convention": self.convention.name,
+            "objective": self.objective.value,
+            "mapspace": self.mapspace,
+            "layers": [layer.to_json() for layer in self.layers],
+            "total": {
+                "energy_pj": self.energy_pj,
+                "cycles": self.cycles,
+                "edp": self.energy_pj * self.cycles,
+                "dram_words": self.dram_words,
+                "dram_limit_words": self.dram_limit_words,
+                "utilization": self.utilization,
+            },
+            "not_costed": [{"op": op, "count": count} for op, count in self.network.not_costed],
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "status": "done" if self.feasible else "infeasible",
+            "violations": [v.to_json() for layer in self.layers for v in layer.violations],
+        }
+        if self.interrupted:
+            document["interrupted"] = True
+        return document
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per layer as a pandas frame: pJ, cycles, words."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "layer": layer.workload.name,
+                    "repeat": layer.repeat,
+                    "macs": layer.workload.macs,
+                    "status": layer.status.value,
+                    "energy_pj": None if c is None else c.energy_pj,
+                    "cycles": None if c is None else c.cycles,
+                    "utilization": None if c is None else c.utilization,
+                    "dram_words": None if c is None else c.dram_words,
+                    "dram_limit_words": None if c is None else c.limit.words,
+                    "gap": layer.gap,
+                    "mapping": None if c is None else format_mapping(c.mapping),
+                }
+                for layer in self.layers
+                for c in [layer.cost]
+            ]
+        )
+
+    def __str__(self) -> str:
+        columns = ["layer", "repeat", "energy_pj", "cycles", "dram_words", "dram_limit_words"]
+        table = self.to_frame()[columns].to_string(index=False)
+        return f"{self.network.name} on {self.hardware.name}\n{table}"
+
+    def _repr_html_(self) -> str:
+        return self.to_frame().to_html(index=False)

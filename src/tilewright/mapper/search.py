@@ -1,0 +1,187 @@
+"""A seeded search for a good mapping. It finds; it proves nothing.
+
+Owns: `find_mapping`, for one layer.
+
+Non-goals: bounds and certificates: what it returns is `BEST_FOUND`.
+"""
+
+import heapq
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from tilewright.errors import InfeasibleError, Violation
+from tilewright.ir.hardware import Hardware
+from tilewright.ir.workload import Workload
+from tilewright.mapper.result import LayerResult, Objective, Status
+from tilewright.mapspace.draft import (
+    Draft,
+    first_draft,
+    neighbour,
+    random_draft,
+    to_mapping,
+)
+from tilewright.mapspace.space import Mapspace
+from tilewright.model.capacity import surely_overflows
+from tilewright.model.convention import DEFAULT, Convention
+from tilewright.model.cost import Cost
+from tilewright.model.evaluate import Evaluator, make_evaluator
+
+EVALUATIONS = 3000
+"""Mappings priced per layer when no time is given: the answer then depends on the seed alone."""
+
+_STARTS = 0.3
+"""The share of the evaluations that goes to random mappings, before the best are improved."""
+_PARENTS = 6
+"""How many of the best starts are improved."""
+
+Stop = Callable[[], bool]
+
+
+def find_mapping(  # noqa: PLR0913
+    workload: Workload,
+    hardware: Hardware,
+    *,
+    objective: str | Objective = Objective.ENERGY,
+    convention: str | Convention = DEFAULT,
+    imperfect: bool = False,
+    uneven: bool = False,
+    seconds: float | None = None,
+    seed: int = 0,
+    should_stop: Stop = lambda: False,
+) -> LayerResult:
+    """Find a good mapping of a layer on a chip.
+
+    Args:
+        workload: the layer.
+        hardware: the chip.
+        objective: `energy`, `cycles`, `edp` or `dram`. Ties go to fewer cycles, then less energy,
+            then fewer DRAM words.
+        convention: the rules to count by.
+        imperfect: also use tiles that are clipped.
+        uneven: also keep operands at different places of one level's loops.
+        seconds: stop after that long; without it, after a fixed number of mappings.
+        seed: of the random choices; without `seconds`, the same seed gives the same answer.
+        should_stop: asked between mappings; the best found so far is returned when it says yes.
+
+    Returns: the best mapping found, without a bound; or, if none fits, why.
+
+    >>> from tilewright.ir.hardware import Hardware, Level
+    >>> from tilewright.ir.workload import einsum
+    >>> layer = einsum("fc", "O[M] += W[M,K] * I[K]", {"M": 4, "K": 8})
+    >>> chip = Hardware("chip", (Level("DRAM", read_pj=200), Level("RF", capacity=1024)))
+    >>> find_mapping(layer, chip).cost.dram_words
+    44
+    """
+    began = time.monotonic()
+    deadline = None if seconds is None else began + seconds
+    goal = Objective(objective)
+    space = Mapspace(workload, hardware, imperfect, uneven)
+    evaluator = make_evaluator(workload, hardware, convention=convention)
+    hunt = _Hunt(space, goal, evaluator, Random(f"{seed} {workload.einsum}"))
+
+    def over() -> bool:
+        late = deadline is not None and time.monotonic() >= deadline
+        return late or should_stop()
+
+    interrupted = False
+    try:
+        hunt.run(EVALUATIONS if seconds is None else None, over)
+    except KeyboardInterrupt:
+        interrupted = True
+    return LayerResult(
+        workload,
+        1,
+        Status.INFEASIBLE if hunt.best is None else Status.BEST_FOUND,
+        hunt.best,
+        None,
+        goal,
+        space.size(),
+        hunt.evaluated,
+        time.monotonic() - began,
+        () if hunt.best else hunt.violations,
+        interrupted or should_stop(),
+    )
+
+
+@dataclass(slots=True)
+class _Hunt:
+    space: Mapspace
+    objective: Objective
+    evaluator: Evaluator
+    random: Random
+    best: Cost | None = None
+    evaluated: int = 0
+    violations: tuple[Violation, ...] = ()
+    known: dict[Draft, tuple[float, ...] | None] = field(
+        default_factory=dict[Draft, tuple[float, ...] | None]
+    )
+
+    def run(self, evaluations: int | None, over: Callable[[], bool]) -> None:
+        """Price random drafts, then walk from the best of them to better neighbours."""
+        smallest = first_draft(self.space)
+        if self.value(smallest) is None:
+            return  # nothing needs less room than the smallest tiles
+        rounds = 1 if evaluations is not None else 10**9
+        budget = evaluations or EVALUATIONS
+        for _ in range(rounds):
+            parents = self._starts(smallest, int(budget * _STARTS), over)
+            share = (budget - int(budget * _STARTS)) // max(1, len(parents))
+            for parent in parents:
+                self._improve(parent, share, over)
+            if over():
+                return
+
+    def value(self, draft: Draft) -> tuple[float, ...] | None:
+        """What a draft is compared by; `None` if it does not fit."""
+        if draft not in self.known:
+            if len(self.known) > 200_000:  # memory stays bounded on long searches
+                self.known.clear()
+            self.known[draft] = self._price(draft)
+        return self.known[draft]
+
+    def _price(self, draft: Draft) -> tuple[float, ...] | None:
+        mapping = to_mapping(draft, self.space)
+        if surely_overflows(self.space.workload, self.space.hardware, mapping) and self.best:
+            return None
+        self.evaluated += 1
+        try:
+            cost = self.evaluator.price(mapping)
+        except InfeasibleError as error:
+            self.violations = self.violations or error.violations
+            return None
+        if self.best is None or self.objective.key(cost) < self.objective.key(self.best):
+            self.best = cost
+        return self.objective.key(cost)
+
+    def _starts(self, smallest: Draft, count: int, over: Callable[[], bool]) -> list[Draft]:
+        found: list[tuple[tuple[float, ...], int, Draft]] = []
+        for number in range(count):
+            if over():
+                break
+            draft = self._make_fit(random_draft(self.space, self.random))
+            value = self.value(draft)
+            if value is not None:
+                found.append((value, number, draft))
+        best = heapq.nsmallest(_PARENTS, found)
+        return [draft for _, _, draft in best] or [smallest]
+
+    def _make_fit(self, draft: Draft) -> Draft:
+        """Move factors until the draft fits, or give up."""
+        for _ in range(4):
+            if self.value(draft) is not None:
+                break
+            draft = neighbour(draft, self.space, self.random)
+        return draft
+
+    def _improve(self, draft: Draft, steps: int, over: Callable[[], bool]) -> None:
+        """Take every step that is no worse."""
+        value = self.value(draft)
+        for _ in range(steps):
+            if over():
+                return
+            other = neighbour(draft, self.space, self.random)
+            found = self.value(other)
+            if found is not None and (value is None or found <= value):
+                draft, value = other, found

@@ -1,0 +1,179 @@
+"""The physical limit: words that every schedule moves to and from the outermost memory.
+
+Owns: the bound of `spec/model.md §6`. Its proof is in `docs/physical-limit.md`.
+
+Non-goals: what is attainable; that is the mappers' business.
+"""
+
+import math
+from dataclasses import dataclass
+
+from tilewright.ir.hardware import Hardware
+from tilewright.ir.workload import Operand, Rank, Workload
+from tilewright.model.tiles import touched
+
+
+@dataclass(frozen=True, slots=True)
+class DramLimit:
+    """The least words to and from DRAM.
+
+    Attributes:
+        words: the limit; no schedule of any kind moves less.
+        compulsory_words: every input, weight and output that is touched, once.
+        on_chip_words: what the chip can hold, in words of the narrowest operand; `None` if
+            unlimited.
+    """
+
+    words: float
+    compulsory_words: int
+    on_chip_words: int | None
+
+
+def dram_limit(workload: Workload, hardware: Hardware) -> DramLimit:
+    """The physical limit of a workload on a chip.
+
+    Args:
+        workload: any; where its shape has no known bound, the compulsory words are the limit.
+        hardware: counts by its on-chip capacity alone, however it is organised.
+
+    >>> from tilewright.ir.hardware import Hardware, Level
+    >>> from tilewright.ir.workload import conv2d
+    >>> layer = conv2d("conv1_2", K=64, C=64, P=224, Q=224, R=3, S=3, padding=1)
+    >>> chip = Hardware("chip", (Level("DRAM"), Level("SRAM", capacity=128 * 8192)))
+    >>> round(dram_limit(layer, chip).words)
+    6459392
+
+    Source: `spec/model.md §6`.
+    """
+    held = _on_chip_words(workload, hardware)
+    return limit_for_words(workload, held)
+
+
+def limit_for_words(workload: Workload, held: int | None) -> DramLimit:
+    """The physical limit for a chip that can hold `held` words; unlimited if `None`."""
+    compulsory = sum(operand_words(operand, workload) for operand in workload.operands)
+    overlap = _filter_overlap(workload)
+    if held is None or overlap is None:
+        return DramLimit(compulsory, compulsory, held)
+    macs = real_macs(workload)
+    return DramLimit(max(compulsory, _phase_bound(macs, overlap, held)), compulsory, held)
+
+
+def operand_words(operand: Operand, workload: Workload, *, in_box: bool = False) -> int:
+    """The distinct words of an operand that are touched, padding left out.
+
+    With `in_box`, those of the box around all that is touched, padding and all.
+    """
+    return math.prod(_rank_words(rank, workload.sizes, in_box) for rank in operand.ranks)
+
+
+def real_macs(workload: Workload) -> int:
+    """The multiply-accumulates whose inputs are no padding."""
+    macs = workload.macs
+    for operand in workload.inputs:
+        for rank in operand.ranks:
+            if rank.data is not None:
+                pairs = math.prod(workload.sizes[term.dim] for term in rank.terms)
+                macs = macs // pairs * _real_pairs(rank, workload.sizes)
+    return macs
+
+
+def _rank_words(rank: Rank, sizes: dict[str, int], in_box: bool) -> int:
+    coefficients = tuple(term.coefficient for term in rank.terms)
+    coordinates = touched(coefficients, tuple(sizes[t.dim] for t in rank.terms), in_box)
+    return (coordinates if in_box else coordinates & _data_bits(rank)).bit_count()
+
+
+def _data_bits(rank: Rank) -> int:
+    return -1 if rank.data is None else (1 << rank.data[1]) - (1 << rank.data[0])
+
+
+def _real_pairs(rank: Rank, sizes: dict[str, int]) -> int:
+    """The iterations of a rank's dims whose coordinate is no padding."""
+    longest = max(rank.terms, key=lambda term: sizes[term.dim])
+    row = touched((longest.coefficient,), (sizes[longest.dim],), False)
+    starts = {0: 1}
+    for term in rank.terms:
+        if term is not longest:
+            moved: dict[int, int] = {}
+            for start, times in starts.items():
+                for index in range(sizes[term.dim]):
+                    key = start + index * term.coefficient
+                    moved[key] = moved.get(key, 0) + times
+            starts = moved
+    data = _data_bits(rank)
+    return sum(times * (row << start & data).bit_count() for start, times in starts.items())
+
+
+def _on_chip_words(workload: Workload, hardware: Hardware) -> int | None:
+    """What fits on the chip, operands in flight included, in words of the narrowest operand."""
+    bits = 0
+    for index, level in enumerate(hardware.levels[1:], start=1):
+        if level.capacity is None:
+            return None
+        shares = level.capacity if isinstance(level.capacity, tuple) else (("", level.capacity),)
+        bits += hardware.instances(index) * sum(share for _, share in shares)
+    widths = [operand.bits for operand in workload.inputs]
+    widths.append(max(workload.output.bits, workload.psum_bits))
+    in_flight = sum(widths) + max(widths) * (3 - len(widths))
+    bits += hardware.mac_units * in_flight
+    return bits // min(*widths, workload.output.bits)
+
+
+def _filter_overlap(workload: Workload) -> int | None:
+    """R of the lemma `|V| ≤ sqrt(R·|I|·|W|·|O|)`: how many outputs share an input through a filter.
+
+    `None` for workloads to which the lemma does not apply.
+    """
+    if len(workload.inputs) != 2:
+        return None
+    homes = {dim: {o.name for o in workload.operands if dim in o.dims} for dim in workload.sizes}
+    if any(len(names) < 2 for names in homes.values()):
+        return None
+    sliding = [o for o in workload.operands if any(len(rank.terms) > 1 for rank in o.ranks)]
+    if len(sliding) > 1:
+        return None
+    if not sliding:
+        return 1
+    if sliding[0] == workload.output:  # a transposed convolution: the lemma holds either way round
+        found = [
+            _overlap_through(sliding[0], weights, homes, workload) for weights in workload.inputs
+        ]
+        return min((overlap for overlap in found if overlap is not None), default=None)
+    weights = next(operand for operand in workload.inputs if operand != sliding[0])
+    return _overlap_through(sliding[0], weights, homes, workload)
+
+
+def _overlap_through(
+    sliding: Operand, weights: Operand, homes: dict[str, set[str]], workload: Workload
+) -> int | None:
+    """The overlap, if in every rank that slides one dim indexes the weights and one does not."""
+    overlap = 1
+    for rank in sliding.ranks:
+        taps = [term for term in rank.terms if weights.name in homes[term.dim]]
+        windows = [term for term in rank.terms if weights.name not in homes[term.dim]]
+        if len(rank.terms) == 1:
+            continue
+        if len(taps) != 1 or len(windows) != 1:
+            return None
+        (tap,), (window,) = taps, windows
+        common = math.gcd(tap.coefficient, window.coefficient)
+        overlap *= -(-workload.sizes[tap.dim] * common // window.coefficient)
+    return overlap
+
+
+def _phase_bound(macs: int, overlap: int, held: int) -> float:
+    """The greatest `X·(2V/(F(2M+X)+F(X)) − 2)` over whole X, words of traffic in a phase."""
+
+    def bound(phase: int) -> float:
+        macs_of_phase = math.sqrt(overlap) * (((2 * held + phase) / 3) ** 1.5 + (phase / 3) ** 1.5)
+        return phase * (2 * macs / macs_of_phase - 2)
+
+    low, high = 1, max(2, 8 * held)
+    while high - low > 2:  # one peak: the bound rises with X, then falls
+        third = (high - low) // 3
+        if bound(low + third) < bound(high - third):
+            low += third
+        else:
+            high -= third
+    return max(bound(phase) for phase in range(low, high + 1))
