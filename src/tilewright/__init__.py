@@ -1,1 +1,87 @@
+"""How should this network run on this memory hierarchy, and what does it cost?
 
+>>> import tilewright as tw
+>>> layer = tw.conv2d("res3_1", K=128, C=64, P=28, Q=28, R=3, S=3, stride=2)
+>>> chip = tw.load_hardware("eyeriss")
+>>> nest = '''
+... DRAM[W I O]: K4 P2 C4
+... GLB[I O]: C8 Q28 | K4@y R3@y P14@x
+... RF[W I O]: C2 K8 S3
+... '''
+>>> tw.evaluate(layer, chip, nest).counts["GLB", "I"].reads
+1182720
+"""
+
+from tilewright import tech, zoo
+from tilewright.errors import (
+    InfeasibleError,
+    InputError,
+    MissingToolError,
+    Problem,
+    TilewrightError,
+    Violation,
+)
+from tilewright.ir.blocking import format_blocking, parse_blocking
+from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
+from tilewright.ir.mapping import Block, Loop, Mapping, format_mapping, parse_mapping
+from tilewright.ir.verify import verify_mapping
+from tilewright.ir.workload import Layer, Network, Operand, Workload, conv2d, einsum
+from tilewright.loading import load, load_hardware, load_layer, load_mapping
+from tilewright.mapper.network import map_network
+from tilewright.mapper.result import LayerResult, NetworkResult, Objective, Status
+from tilewright.mapper.search import find_mapping
+from tilewright.model.convention import CONVENTIONS, Convention
+from tilewright.model.cost import Cost
+from tilewright.model.counts import Counts, Tally
+from tilewright.model.evaluate import compare_with_walk, evaluate
+from tilewright.model.limit import DramLimit, dram_limit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CONVENTIONS",
+    "Block",
+    "Compute",
+    "Convention",
+    "Cost",
+    "Counts",
+    "DramLimit",
+    "Fanout",
+    "Hardware",
+    "InfeasibleError",
+    "InputError",
+    "Layer",
+    "LayerResult",
+    "Level",
+    "Loop",
+    "Mapping",
+    "MissingToolError",
+    "Network",
+    "NetworkResult",
+    "Objective",
+    "Operand",
+    "Problem",
+    "Status",
+    "Tally",
+    "TilewrightError",
+    "Violation",
+    "Workload",
+    "compare_with_walk",
+    "conv2d",
+    "dram_limit",
+    "einsum",
+    "evaluate",
+    "find_mapping",
+    "format_blocking",
+    "format_mapping",
+    "load",
+    "load_hardware",
+    "load_layer",
+    "load_mapping",
+    "map_network",
+    "parse_blocking",
+    "parse_mapping",
+    "tech",
+    "verify_mapping",
+    "zoo",
+]

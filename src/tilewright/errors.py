@@ -65,12 +65,15 @@ class Problem:
     """One thing that is wrong.
 
     `what` says what was found and the limit, with its unit; `fix` is one thing that would mend it;
-    `where` is the place in the user's own text, or the name of what was built in Python.
+    `where` is the place in the user's own text, or the name of what was built in Python; `field`
+    names what is at fault of something that has fields, as `sizes.K`, so that whoever knows the
+    text can find the place.
     """
 
     what: str
     fix: str = ""
     where: Span | str | None = None
+    field: str = ""
 
     def __str__(self) -> str:
         place, picture = "", ""

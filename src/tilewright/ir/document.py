@@ -17,6 +17,8 @@ from tilewright.errors import InputError, Problem, Source, Span, did_you_mean, v
 
 MAX_CHARACTERS = 4_000_000
 MAX_DEPTH = 32
+TOO_LARGE = 10**15
+"""Whole numbers in files stay below this; a product of a few of them still takes no time."""
 T = TypeVar("T")
 Node = yaml.MappingNode | yaml.SequenceNode | yaml.ScalarNode
 
@@ -53,9 +55,11 @@ class Reader:
         """Read a whole number."""
         return self._read(key, default, lambda node: _integer(node, at_least))
 
-    def number(self, key: str, default: float | None = None) -> float | None:
-        """Read a finite number that is not negative."""
-        return self._read(key, default, _number)
+    def number(
+        self, key: str, default: float | None = None, *, positive: bool = False
+    ) -> float | None:
+        """Read a finite number that is not negative; not 0 either, if it must be `positive`."""
+        return self._read(key, default, lambda node: _number(node, positive))
 
     def flag(self, key: str, default: bool) -> bool:
         """Read `true` or `false`."""
@@ -76,7 +80,7 @@ class Reader:
     def integer_map(self, key: str) -> dict[str, int]:
         """Read a mapping of names to positive whole numbers."""
         child = self.child(key)
-        return {name: child.integer(name) for name in child.names()} if child else {}
+        return {name: child.integer(name, 1) for name in child.names()} if child else {}
 
     def child(self, key: str) -> "Reader | None":
         """The mapping under `key`."""
@@ -120,8 +124,8 @@ class Reader:
         try:
             return convert(node)
         except ValueError as error:
-            what, _, fix = str(error).partition("; ")
-            self.report(key, f"`{key}`: {what}", fix)
+            what, _, example = str(error).partition("; write ")
+            self.report(key, f"`{visible(key)}`: {what}", f"write {visible(key)}: {example}")
             return default
 
 
@@ -163,10 +167,12 @@ def _check_depth(source: Source) -> None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        elif isinstance(event, yaml.AliasEvent):
-            raise ValueError("anchors and aliases are not read: write the value out")
+        where = Span(source, event.start_mark.index, event.end_mark.index)
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(Problem("an alias is not read here", "write the value out", where))
         if depth > MAX_DEPTH:
-            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+            what = f"nested deeper than {MAX_DEPTH} levels"
+            raise InputError(Problem(what, "see docs/formats.md for an example", where))
 
 
 def node_span(source: Source, node: yaml.Node) -> Span:
@@ -181,75 +187,83 @@ def kind_of(node: yaml.Node) -> str:
     return "list" if isinstance(node, yaml.SequenceNode) else "text"
 
 
-def _scalar(node: Node, expected: str) -> str:
+def _scalar(node: Node, expected: str, example: str) -> str:
     if not isinstance(node, yaml.ScalarNode):
-        raise ValueError(f"expected {expected}, found a {kind_of(node)}")
+        raise ValueError(f"expected {expected}, found a {kind_of(node)}; write {example}")
     return node.value
 
 
 def _integer(node: Node, at_least: int) -> int:
     expected = f"a whole number of at least {at_least}"
-    text = _scalar(node, expected)
+    text = _scalar(node, expected, str(at_least))
     try:
         value = int(text)
     except ValueError:
-        raise ValueError(f"expected {expected}, found `{visible(text)}`") from None
+        value = at_least - 1
+    if value >= TOO_LARGE:
+        raise ValueError(f"expected a whole number below {TOO_LARGE:,}; write {at_least}")
     if value < at_least:
-        raise ValueError(f"expected {expected}, found {value}")
+        raise ValueError(f"expected {expected}, found `{visible(text[:40])}`; write {at_least}")
     return value
 
 
-def _number(node: Node) -> float:
-    expected = "a finite number of at least 0"
-    text = _scalar(node, expected)
+def _number(node: Node, positive: bool) -> float:
+    expected = f"a finite number {'above' if positive else 'of at least'} 0"
+    example = "1.0" if positive else "0"
+    text = _scalar(node, expected, example)
     try:
         value = float(text)
     except ValueError:
-        raise ValueError(f"expected {expected}, found `{visible(text)}`") from None
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"expected {expected}, found {value}")
+        value = math.nan
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        raise ValueError(f"expected {expected}, found `{visible(text[:40])}`; write {example}")
     return value
 
 
 def _flag(node: Node) -> bool:
-    text = _scalar(node, "true or false")
+    text = _scalar(node, "true or false", "true")
     if text not in _TRUE + _FALSE:
-        raise ValueError(f"expected true or false, found `{visible(text)}`")
+        raise ValueError(f"expected true or false, found `{visible(text[:40])}`; write true")
     return text in _TRUE
 
 
 def _text(node: Node) -> str:
-    text = _scalar(node, "a text")
+    text = _scalar(node, "a text", "a text")
     if not text.strip():
-        raise ValueError("expected a text, found nothing")
+        raise ValueError("expected a text, found nothing; write a text")
     return text
 
 
 def _names(node: Node) -> tuple[str, ...]:
     if not isinstance(node, yaml.SequenceNode):
-        raise ValueError(f"expected a list of names such as [W, I], found a {kind_of(node)}")
-    return tuple(_scalar(item, "a name") for item in node.value)
+        found = kind_of(node)
+        raise ValueError(f"expected a list of names, found a {found}; write [W, I]")
+    return tuple(_scalar(item, "a name", "[W, I]") for item in node.value)
 
 
 def _integers(node: Node, lengths: tuple[int, ...], at_least: int) -> list[int]:
     wanted = f"a list of {' or '.join(map(str, lengths))} whole numbers"
+    example = [at_least] * lengths[0]
     if not isinstance(node, yaml.SequenceNode):
-        raise ValueError(f"expected {wanted}, found a {kind_of(node)}")
+        raise ValueError(f"expected {wanted}, found a {kind_of(node)}; write {example}")
     if len(node.value) not in lengths:
-        raise ValueError(f"expected {wanted}, found {len(node.value)}")
+        raise ValueError(f"expected {wanted}, found {len(node.value)}; write {example}")
     return [_integer(item, at_least) for item in node.value]
 
 
 def _mapping(node: Node) -> yaml.MappingNode | None:
     if not isinstance(node, yaml.MappingNode):
-        raise ValueError(f"expected `key: value` fields, found a {kind_of(node)}")
+        found = kind_of(node)
+        raise ValueError(f"expected `key: value` fields, found a {found}; write {{key: value}}")
     return node
 
 
 def _mappings(node: Node) -> list[yaml.MappingNode]:
     if not isinstance(node, yaml.SequenceNode) or not node.value:
-        raise ValueError("expected a list of entries, each beginning with `-`")
+        raise ValueError("expected a list of entries; write each on a line that begins with `-`")
     wrong = next((item for item in node.value if not isinstance(item, yaml.MappingNode)), None)
     if wrong is not None:
-        raise ValueError(f"expected entries with `key: value` fields, found a {kind_of(wrong)}")
+        found = kind_of(wrong)
+        what = f"expected entries with `key: value` fields, found a {found}"
+        raise ValueError(f"{what}; write - {{key: value}}")
     return list(node.value)

@@ -54,10 +54,10 @@ def parse_network(source: Source) -> Network:
     if reader.has("layers"):
         name = reader.text("name", Path(source.name).stem)
         layers = [_layer(child, index) for index, child in enumerate(reader.children("layers"))]
+        reader.finish()
     else:
         layers = [_layer(reader, 0)]
         name = layers[0].workload.name if layers[0] else ""
-    reader.finish()
     if reader.problems:
         raise InputError(reader.problems)
     return gather_network(name, [layer for layer in layers if layer], source=origin)
@@ -74,7 +74,7 @@ def parse_hardware(source: Source) -> Hardware:
     _check_version(reader)
     name = reader.text("name", Path(source.name).stem)
     origin = reader.text("source")
-    clock = reader.number("clock_ghz", 1.0)
+    clock = reader.number("clock_ghz", 1.0, positive=True)
     technology = reader.text("technology") or None
     levels = [_level(child, technology) for child in reader.children("levels")]
     compute = reader.child("compute")
@@ -185,6 +185,10 @@ def _optional(fields: Reader, key: str) -> int | None:
 
 def _placed(problem: Problem, reader: Reader, key: str) -> Problem:
     """The problem, at its place in the file instead of in the text that was cut out of it."""
+    parts = problem.field.split(".")
+    if parts[0] and reader.has(parts[0]):
+        child = reader.child(parts[0]) if len(parts) > 1 else None
+        return replace(problem, where=child.span(parts[1]) if child else reader.span(parts[0]))
     span = reader.span(key)
     if isinstance(problem.where, Span):
         # The text may be quoted: its characters then begin one later.
@@ -208,9 +212,9 @@ def _level(reader: Reader, technology: str | None) -> Level:
         read_pj=reader.number("read_pj"),
         write_pj=reader.number("write_pj"),
         update_pj=reader.number("update_pj"),
-        read_bandwidth=reader.number("read_bandwidth"),
-        write_bandwidth=reader.number("write_bandwidth"),
-        bandwidth=reader.number("bandwidth"),
+        read_bandwidth=reader.number("read_bandwidth", positive=True),
+        write_bandwidth=reader.number("write_bandwidth", positive=True),
+        bandwidth=reader.number("bandwidth", positive=True),
         leak_pj_per_cycle=reader.number("leak_pj_per_cycle", 0.0) or 0.0,
         area_mm2=reader.number("area_mm2"),
         technology=reader.text("technology") or technology,

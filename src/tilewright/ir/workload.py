@@ -391,12 +391,14 @@ def _check_operands(operands: list[ParsedOperand]) -> Iterable[Problem]:
 def _check_sizes(operands: list[ParsedOperand], sizes: Mapping[str, int]) -> Iterable[Problem]:
     used = {term.dim for _, ranks in operands for rank in ranks for term in rank.terms}
     for dim in sorted(used - set(sizes)):
-        yield Problem(f"dim {dim} has no size", f"add {dim} to the sizes")
+        yield Problem(f"dim {dim} has no size", f"add {dim} to the sizes", field="sizes")
     for dim, size in sizes.items():
         if dim not in used:
-            yield Problem(f"dim {dim} has a size but indexes no operand", "remove it")
+            what = f"dim {dim} has a size but indexes no operand"
+            yield Problem(what, "remove it", field=f"sizes.{dim}")
         if size < 1:
-            yield Problem(f"size {dim} is {size}: the least is 1", f"set {dim} to 1 or more")
+            what = f"size {dim} is {size}: the least is 1"
+            yield Problem(what, f"set {dim} to 1 or more", field=f"sizes.{dim}")
 
 
 def _check_bits(operands: list[ParsedOperand], bits: Mapping[str, int]) -> Iterable[Problem]:
@@ -404,9 +406,11 @@ def _check_bits(operands: list[ParsedOperand], bits: Mapping[str, int]) -> Itera
     for name, width in bits.items():
         if name != "psum" and name not in names:
             known = ", ".join([*names, "psum"])
-            yield Problem(f"bits of {name}: there is no such operand", f"one of: {known}")
+            what = f"bits of {name}: there is no such operand"
+            yield Problem(what, f"one of: {known}", field=f"bits.{name}")
         if width < 1:
-            yield Problem(f"bits of {name} are {width}: the least is 1", "16 is usual")
+            what = f"bits of {name} are {width}: the least is 1"
+            yield Problem(what, "16 is usual", field=f"bits.{name}")
 
 
 def _check_positive(name: str, counts: Mapping[str, int]) -> None:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Layer, Network
-from tilewright.mapper.result import LayerResult, NetworkResult, Objective
+from tilewright.mapper.result import LayerResult, NetworkResult, Objective, find_objective
 from tilewright.mapper.search import find_mapping
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.convention import DEFAULT, Convention, find_convention
@@ -96,7 +96,7 @@ def map_network(  # noqa: PLR0913
     began = time.monotonic()
     count = max(1, min(jobs or os.cpu_count() or 1, len(network.layers)))
     share = None if seconds is None else seconds * count / max(1, len(network.layers))
-    rules, goal = find_convention(convention), Objective(objective)
+    rules, goal = find_convention(convention), find_objective(objective)
     task = _Task(hardware, goal, rules, imperfect, uneven, share, seed)
     solve = _solve_here if count == 1 else _solve_in_processes
     found, interrupted = solve(network.layers, task, count, on_layer)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tilewright.errors import Violation
+from tilewright.errors import InputError, Problem, Violation, did_you_mean
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.mapping import format_mapping
 from tilewright.ir.workload import Network, Workload
@@ -40,6 +40,19 @@ class Objective(Enum):
     def key(self, cost: Cost) -> tuple[float, ...]:
         """What mappings are compared by: the objective, then cycles, energy and DRAM words."""
         return self.of(cost), cost.cycles, cost.energy_pj, cost.dram_words
+
+
+def find_objective(name: str | Objective) -> Objective:
+    """The objective of that name. Raises `InputError`, with the nearest name, if there is none.
+
+    >>> find_objective("edp")
+    <Objective.EDP: 'edp'>
+    """
+    names = [objective.value for objective in Objective]
+    if not isinstance(name, Objective) and name not in names:
+        what = f"there is no objective `{name}`"
+        raise InputError(Problem(what, did_you_mean(name, names)))
+    return Objective(name)
 
 
 class Status(Enum):

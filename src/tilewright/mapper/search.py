@@ -14,7 +14,7 @@ from random import Random
 from tilewright.errors import InfeasibleError, Violation
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Workload
-from tilewright.mapper.result import LayerResult, Objective, Status
+from tilewright.mapper.result import LayerResult, Objective, Status, find_objective
 from tilewright.mapspace.draft import (
     Draft,
     first_draft,
@@ -76,7 +76,7 @@ def find_mapping(  # noqa: PLR0913
     """
     began = time.monotonic()
     deadline = None if seconds is None else began + seconds
-    goal = Objective(objective)
+    goal = find_objective(objective)
     space = Mapspace(workload, hardware, imperfect, uneven)
     evaluator = make_evaluator(workload, hardware, convention=convention)
     hunt = _Hunt(space, goal, evaluator, Random(f"{seed} {workload.einsum}"))

@@ -1,0 +1,78 @@
+"""The verb `evaluate`: counts and cost of one mapping."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tilewright.cli.options import (
+    BatchOption,
+    ConventionOption,
+    HardwareArgument,
+    JsonOption,
+    LayerArgument,
+    MappingArgument,
+    ShapeOption,
+    parse_shapes,
+)
+from tilewright.cli.output import print_json, print_problem, print_report, stamp
+from tilewright.loading import load_hardware, load_layer, load_mapping
+from tilewright.model.cost import Cost
+from tilewright.model.evaluate import Mismatch, compare_with_walk, evaluate
+
+EXAMPLE = (
+    "Example: tilewright evaluate resnet18:layer2.0.conv1 eyeriss "
+    "'DRAM[W I O]: K8 P4 C16 R3 S3 ...' --walk"
+)
+FAILED = 1
+
+
+def evaluate_command(  # noqa: PLR0913, PLR0917
+    layer: LayerArgument,
+    hardware: HardwareArgument,
+    mapping: MappingArgument,
+    walk: Annotated[
+        bool, typer.Option("--walk", help="Also count by running the nest, and compare.")
+    ] = False,
+    overlap: Annotated[
+        str, typer.Option(help="perfect; or serial, which adds first loads and last stores.")
+    ] = "perfect",
+    convention: ConventionOption = "default",
+    batch: BatchOption = None,
+    shape: ShapeOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Count and price one mapping of a layer on a chip."""
+    text = sys.stdin.read() if mapping == "-" else mapping
+    cost = evaluate(
+        load_layer(layer, batch=batch, shapes=parse_shapes(shape)),
+        load_hardware(hardware),
+        load_mapping(text),
+        convention=convention,
+        overlap=overlap,
+    )
+    mismatches = compare_with_walk(cost) if walk else None
+    if json:
+        inputs = {"workload": layer, "hardware": hardware, "mapping": text}
+        print_json(cost.to_json() | stamp(inputs) | _walk_json(mismatches))
+    else:
+        _print_cost(cost, mismatches)
+    return FAILED if mismatches else 0
+
+
+def _walk_json(mismatches: list[Mismatch] | None) -> dict[str, object]:
+    if mismatches is None:
+        return {}
+    found = [mismatch.to_json() for mismatch in mismatches]
+    return {"walk": {"agrees": not mismatches, "mismatches": found}}
+
+
+def _print_cost(cost: Cost, mismatches: list[Mismatch] | None) -> None:
+    from tilewright.report.tables import cost_report
+
+    print_report(cost_report(cost))
+    for mismatch in mismatches or []:
+        counted = f"counted {mismatch.exact:,}, walked {mismatch.walked:,}"
+        print_problem(f"the walk differs at {mismatch.place}: {counted}")
+    if mismatches == []:
+        print_report("the walk agrees, word for word")

@@ -1,0 +1,103 @@
+"""The command line: verbs, exit codes, and how errors reach the user.
+
+Owns: the program `tilewright`, and turning exceptions into messages, JSON and exit codes
+(`spec/formats.md`, Commands).
+
+Non-goals: doing anything; every verb calls one function of the layers below.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from tilewright.cli import evaluate, map_, show, zoo
+from tilewright.cli.output import print_json, print_problem, version
+from tilewright.errors import InfeasibleError, InputError, MissingToolError, Problem
+
+INTERRUPTED, BUG, USAGE = 130, 70, 2
+
+app = typer.Typer(
+    name="tilewright",
+    help="How should a network run on a memory hierarchy, and what does it cost?",
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate_command)
+app.command("map", epilog=map_.EXAMPLE)(map_.map_command)
+app.command("show", epilog=show.EXAMPLE)(show.show_command)
+app.command("zoo", epilog=zoo.EXAMPLE)(zoo.zoo_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tilewright {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    _: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """How should a network run on a memory hierarchy, and what does it cost?"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and leave with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(given or ["--help"]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the program; returns its exit code."""
+    as_json = "--json" in arguments
+    try:
+        code = app(arguments, prog_name="tilewright", standalone_mode=False)
+    except (InputError, MissingToolError) as error:
+        return _refuse(error.kind, error.problems, error.exit_code, as_json)
+    except InfeasibleError as error:
+        if as_json:
+            found = [violation.to_json() for violation in error.violations]
+            print_json({"status": "infeasible", "violations": found})
+        for violation in error.violations:
+            print_problem(f"does not fit: {violation}")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        if as_json:
+            print_json({"interrupted": True})
+        print_problem("stopped")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # typer's own complaints have no common base over its versions
+        complaint = getattr(error, "format_message", None)
+        if complaint is None:
+            return _report_bug(error, as_json)
+        problem = Problem(str(complaint()), "see tilewright --help")
+        return _refuse("usage", (problem,), USAGE, as_json)
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(kind: str, problems: Sequence[Problem], code: int, as_json: bool) -> int:
+    if as_json:
+        listed = [problem.to_json() for problem in problems]
+        print_json({"error": {"kind": kind, "problems": listed}})
+    for problem in problems:
+        print_problem(f"error: {problem}")
+    return code
+
+
+def _report_bug(error: Exception, as_json: bool) -> int:
+    what = f"a bug in tilewright {version()}: {type(error).__name__}: {error}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{frame.name} in {os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119
+    if os.environ.get("TILEWRIGHT_DEBUG"):
+        print_problem("".join(traceback.format_exception(error)))
+    fix = f"report it with the command and this line: {place}"
+    return _refuse("bug", (Problem(what, fix),), BUG, as_json)

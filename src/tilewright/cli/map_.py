@@ -1,0 +1,108 @@
+"""The verb `map`: a network and a chip in, every layer's mapping and cost out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from tilewright.cli.options import (
+    BatchOption,
+    ConventionOption,
+    HardwareArgument,
+    JsonOption,
+    ShapeOption,
+    WorkloadArgument,
+    parse_shapes,
+)
+from tilewright.cli.output import output_width, print_json, print_report, stamp
+from tilewright.ir.workload import Network
+from tilewright.loading import load, load_hardware
+from tilewright.mapper.network import OnLayer, map_network
+from tilewright.mapper.result import LayerResult, NetworkResult
+
+EXAMPLE = "Example: tilewright map resnet18 eyeriss --objective edp"
+INFEASIBLE, INTERRUPTED = 1, 130
+
+
+def map_command(  # noqa: PLR0913, PLR0917
+    workload: WorkloadArgument,
+    hardware: HardwareArgument,
+    objective: Annotated[
+        str, typer.Option(help="What each layer minimises: energy, cycles, edp or dram.")
+    ] = "energy",
+    imperfect: Annotated[
+        bool, typer.Option("--imperfect", help="Also use tiles that are clipped.")
+    ] = False,
+    uneven: Annotated[
+        bool, typer.Option("--uneven", help="Also keep operands at different loops of a level.")
+    ] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.0, help="Time for all layers together.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if left out.")] = (
+        None
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
+    convention: ConventionOption = "default",
+    batch: BatchOption = None,
+    shape: ShapeOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Find a mapping for every layer of a network, and price the whole."""
+    network = load(workload, batch=batch, shapes=parse_shapes(shape))
+    chip = load_hardware(hardware)
+    with _progress(network) as on_layer:
+        result = map_network(
+            network,
+            chip,
+            objective=objective,
+            convention=convention,
+            imperfect=imperfect,
+            uneven=uneven,
+            seconds=seconds,
+            jobs=jobs,
+            seed=seed,
+            on_layer=on_layer,
+        )
+    if json:
+        inputs = {"workload": workload, "hardware": hardware}
+        print_json(result.to_json() | stamp(inputs, seed=seed))
+    else:
+        from tilewright.report.tables import result_report
+
+        print_report(result_report(result, output_width()))
+    return _exit_code(result)
+
+
+def _exit_code(result: NetworkResult) -> int:
+    if result.interrupted:
+        return INTERRUPTED
+    return 0 if result.feasible else INFEASIBLE
+
+
+@contextmanager
+def _progress(network: Network) -> Iterator[OnLayer]:
+    """A bar on stderr: layers done, time left, and what has been found so far."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("mapping {task.fields[layer]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=len(network.layers), layer=network.name)
+        yield _advance(progress.advance, progress.update, task)
+
+
+def _advance(
+    advance: Callable[..., None], update: Callable[..., None], task: object
+) -> Callable[[LayerResult], None]:
+    def on_layer(result: LayerResult) -> None:
+        update(task, layer=result.workload.name)
+        advance(task)
+
+    return on_layer

@@ -1,0 +1,51 @@
+"""Options that several verbs share, so that they are spelled and explained once."""
+
+from typing import Annotated
+
+import typer
+
+from tilewright.errors import InputError, Problem
+from tilewright.model.convention import CONVENTIONS
+
+WorkloadArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="WORKLOAD", help="A zoo name, a YAML file or an ONNX file; NAME:LAYER for one layer."
+    ),
+]
+LayerArgument = Annotated[
+    str, typer.Argument(metavar="LAYER", help="One layer: NETWORK:LAYER, or a file with one layer.")
+]
+HardwareArgument = Annotated[
+    str, typer.Argument(metavar="HARDWARE", help="A zoo name or a YAML file.")
+]
+MappingArgument = Annotated[
+    str,
+    typer.Argument(metavar="MAPPING", help="A file, `-` for standard input, or the text itself."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")
+]
+ConventionOption = Annotated[
+    str, typer.Option(help=f"The rules to count by: {', '.join(CONVENTIONS)}.")
+]
+BatchOption = Annotated[
+    int | None, typer.Option(min=1, help="Fixes the symbolic batch of an ONNX graph.")
+]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="INPUT=1,3,224,224", help="Fixes the shape of an ONNX graph's input."),
+]
+
+
+def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """Read `--shape INPUT=1,3,224,224` options."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in given or []:
+        name, _, sizes = text.rpartition("=")
+        numbers = sizes.split(",")
+        if not name or not all(number.strip().isdecimal() for number in numbers):
+            what = f"--shape {text}: expected a name and sizes"
+            raise InputError(Problem(what, "write --shape INPUT=1,3,224,224"))
+        shapes[name] = tuple(int(number) for number in numbers)
+    return shapes
