@@ -82,8 +82,8 @@ class Problem:
             picture = f"\n{self.where.picture()}"
         elif self.where:
             place = f"{visible(self.where)}: "
-        fix = f"\n      fix: {self.fix}" if self.fix else ""
-        return f"{place}{self.what}{picture}{fix}"
+        fix = f"\n      fix: {visible(self.fix)}" if self.fix else ""
+        return f"{place}{visible(self.what)}{picture}{fix}"
 
     def to_json(self) -> dict[str, object]:
         """The problem as a JSON object: `what`, `fix`, `file`, `line`, `column`."""

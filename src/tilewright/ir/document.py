@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import yaml
 
-from tilewright.errors import InputError, Problem, Source, Span, did_you_mean, visible
+from tilewright.errors import InputError, Problem, Source, Span, did_you_mean
 
 MAX_CHARACTERS = 4_000_000
 MAX_DEPTH = 32
@@ -69,6 +69,10 @@ class Reader:
         """Read a text."""
         return self._read(key, default, _text)
 
+    def name(self, key: str, default: str = "") -> str:
+        """Read a name: a text without control characters."""
+        return self._read(key, default, _name)
+
     def name_list(self, key: str) -> tuple[str, ...] | None:
         """Read a list of names."""
         return self._read(key, None, _names)
@@ -106,11 +110,11 @@ class Reader:
         for key, _ in self.node.value:
             where, name = node_span(self.source, key), str(key.value)
             if name in seen:
-                found = Problem(f"`{visible(name)}` stands twice", "keep one of them", where)
+                found = Problem(f"`{name}` stands twice", "keep one of them", where)
                 self.problems.append(found)
             elif name not in self.known:
                 fix = did_you_mean(name, sorted(set(self.known)))
-                self.problems.append(Problem(f"unknown key `{visible(name)}`", fix, where))
+                self.problems.append(Problem(f"unknown key `{name}`", fix, where))
             seen.add(name)
 
     def _find(self, key: str | None) -> Node | None:
@@ -125,7 +129,7 @@ class Reader:
             return convert(node)
         except ValueError as error:
             what, _, example = str(error).partition("; write ")
-            self.report(key, f"`{visible(key)}`: {what}", f"write {visible(key)}: {example}")
+            self.report(key, f"`{key}`: {what}", f"write {key}: {example}")
             return default
 
 
@@ -155,7 +159,7 @@ def _compose(source: Source) -> yaml.Node | None:
         where = Span(source, mark.index, mark.index + 1) if mark else source.name
         raise InputError(Problem(f"this is not YAML: {error.problem}", where=where)) from None
     except (yaml.YAMLError, ValueError) as error:
-        first = visible(str(error).partition("\n")[0])
+        first = str(error).partition("\n")[0]
         raise InputError(Problem(f"this is not YAML: {first}", where=source.name)) from None
 
 
@@ -203,7 +207,7 @@ def _integer(node: Node, at_least: int) -> int:
     if value >= TOO_LARGE:
         raise ValueError(f"expected a whole number below {TOO_LARGE:,}; write {at_least}")
     if value < at_least:
-        raise ValueError(f"expected {expected}, found `{visible(text[:40])}`; write {at_least}")
+        raise ValueError(f"expected {expected}, found `{text[:40]}`; write {at_least}")
     return value
 
 
@@ -216,14 +220,14 @@ def _number(node: Node, positive: bool) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value < 0 or (positive and value == 0):
-        raise ValueError(f"expected {expected}, found `{visible(text[:40])}`; write {example}")
+        raise ValueError(f"expected {expected}, found `{text[:40]}`; write {example}")
     return value
 
 
 def _flag(node: Node) -> bool:
     text = _scalar(node, "true or false", "true")
     if text not in _TRUE + _FALSE:
-        raise ValueError(f"expected true or false, found `{visible(text[:40])}`; write true")
+        raise ValueError(f"expected true or false, found `{text[:40]}`; write true")
     return text in _TRUE
 
 
@@ -231,6 +235,13 @@ def _text(node: Node) -> str:
     text = _scalar(node, "a text", "a text")
     if not text.strip():
         raise ValueError("expected a text, found nothing; write a text")
+    return text
+
+
+def _name(node: Node) -> str:
+    text = _text(node).strip()
+    if not text.isprintable():
+        raise ValueError("expected a name without control characters; write a plain name")
     return text
 
 

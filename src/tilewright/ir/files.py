@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from tilewright.errors import InputError, Problem, Source, Span, visible
+from tilewright.errors import InputError, Problem, Source, Span
 from tilewright.ir.document import MAX_CHARACTERS, Reader, read_document
 from tilewright.ir.hardware import AXES, Capacity, Compute, Fanout, Hardware, Level
 from tilewright.ir.quantity import EXPECTED, parse_capacity
@@ -52,7 +52,7 @@ def parse_network(source: Source) -> Network:
     _check_version(reader)
     origin = reader.text("source")
     if reader.has("layers"):
-        name = reader.text("name", Path(source.name).stem)
+        name = reader.name("name", Path(source.name).stem)
         layers = [_layer(child, index) for index, child in enumerate(reader.children("layers"))]
         reader.finish()
     else:
@@ -72,10 +72,10 @@ def parse_hardware(source: Source) -> Hardware:
     """
     reader = read_document(source)
     _check_version(reader)
-    name = reader.text("name", Path(source.name).stem)
+    name = reader.name("name", Path(source.name).stem)
     origin = reader.text("source")
     clock = reader.number("clock_ghz", 1.0, positive=True)
-    technology = reader.text("technology") or None
+    technology = reader.name("technology") or None
     levels = [_level(child, technology) for child in reader.children("levels")]
     compute = reader.child("compute")
     units = _compute(compute, technology) if compute else Compute(technology=technology)
@@ -100,14 +100,14 @@ def _check_version(reader: Reader) -> None:
 
 
 def _layer(reader: Reader, index: int) -> Layer | None:
-    name = reader.text("name", f"layer{index + 1}")
+    name = reader.name("name", f"layer{index + 1}")
     repeat = reader.integer("repeat", 1)
     bits = reader.integer_map("bits")
     before = len(reader.problems)
     forms = [form for form in ("conv2d", "einsum") if reader.has(form)]
     workload = None
     if len(forms) != 1:
-        what = f"a layer is written as `conv2d` or as `einsum`; `{visible(name)}` has "
+        what = f"a layer is written as `conv2d` or as `einsum`; `{name}` has "
         reader.report(None, what + ("both" if forms else "neither"), "give one of them")
         reader.has("sizes")
     elif forms == ["conv2d"]:
@@ -198,7 +198,7 @@ def _placed(problem: Problem, reader: Reader, key: str) -> Problem:
 
 
 def _level(reader: Reader, technology: str | None) -> Level:
-    memory = reader.text("memory", "?")
+    memory = reader.name("memory", "?")
     if not reader.has("memory"):
         reader.report(None, "a level needs `memory`, its name", "add memory: GLB")
     keeps = reader.name_list("keeps")
@@ -217,7 +217,7 @@ def _level(reader: Reader, technology: str | None) -> Level:
         bandwidth=reader.number("bandwidth", positive=True),
         leak_pj_per_cycle=reader.number("leak_pj_per_cycle", 0.0) or 0.0,
         area_mm2=reader.number("area_mm2"),
-        technology=reader.text("technology") or technology,
+        technology=reader.name("technology") or technology,
         block_words=reader.integer("block_words", 1),
         fanout=_fanout(reader),
         where=reader.span("memory"),
@@ -244,7 +244,7 @@ def _bits(reader: Reader, key: str, word_bits: int) -> int:
     try:
         bits = parse_capacity(text, word_bits)
     except ValueError as error:
-        reader.report(key, f"`{visible(text)}` is no capacity: {error}", f"write {EXPECTED}")
+        reader.report(key, f"`{text[:80]}` is no capacity: {error}", f"write {EXPECTED}")
         return word_bits
     if bits == 0:
         reader.report(key, f"a capacity of {text} holds nothing", "leave it out for unlimited")
@@ -270,11 +270,11 @@ def _fanout(reader: Reader) -> Fanout:
 
 def _compute(reader: Reader, technology: str | None) -> Compute:
     compute = Compute(
-        name=reader.text("name", "MAC"),
+        name=reader.name("name", "MAC"),
         pj=reader.number("pj"),
         area_mm2=reader.number("area_mm2"),
         bits=reader.integer("bits", 16),
-        technology=reader.text("technology") or technology,
+        technology=reader.name("technology") or technology,
     )
     reader.finish()
     return compute
