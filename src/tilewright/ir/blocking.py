@@ -4,7 +4,7 @@ Owns: reading such a string, spelling it out as a mapping with the buffers that 
 and printing it from a mapping.
 
 Non-goals: packing those buffers into a given hierarchy. The notation is as recalled
-(`papers/README.md`, A).
+(`spec/papers.md`, A).
 """
 
 import re
@@ -93,7 +93,7 @@ def parse_blocking(text: str, workload: Workload) -> Blocking:
     >>> print(parse_blocking("Fw Fh X0 Y0 C0=4 K0=4 C1 K1", layer))
     Fw=3 Fh=3 X0=8 Y0=8 C0=4 K0=4 C1=8 K1=16
 
-    Source: `papers/README.md`, A (as recalled).
+    Source: `spec/papers.md`, A (as recalled).
     """
     source, problems = Source("blocking", text), list[Problem]()
     tokens = list(re.finditer(r"\S+", text))

@@ -17,6 +17,7 @@ from tilewright.errors import InputError, Problem, Source, Span, did_you_mean
 
 MAX_CHARACTERS = 4_000_000
 MAX_DEPTH = 32
+EXAMPLES = "see `tilewright zoo resnet18` and `tilewright zoo eyeriss` for examples"
 TOO_LARGE = 10**15
 """Whole numbers in files stay below this; a product of a few of them still takes no time."""
 T = TypeVar("T")
@@ -146,7 +147,7 @@ def read_document(source: Source) -> Reader:
         found = "nothing" if node is None else f"a {kind_of(node)}"
         what = f"expected `key: value` lines at the top of the file, found {found}"
         where = node_span(source, node) if node is not None else source.name
-        raise InputError(Problem(what, "see docs/formats.md for an example", where))
+        raise InputError(Problem(what, EXAMPLES, where))
     return Reader(source, node, [])
 
 
@@ -176,7 +177,7 @@ def _check_depth(source: Source) -> None:
             raise InputError(Problem("an alias is not read here", "write the value out", where))
         if depth > MAX_DEPTH:
             what = f"nested deeper than {MAX_DEPTH} levels"
-            raise InputError(Problem(what, "see docs/formats.md for an example", where))
+            raise InputError(Problem(what, EXAMPLES, where))
 
 
 def node_span(source: Source, node: yaml.Node) -> Span:

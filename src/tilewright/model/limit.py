@@ -1,6 +1,6 @@
 """The physical limit: words that every schedule moves to and from the outermost memory.
 
-Owns: the bound of `spec/model.md §6`. Its proof is in `docs/physical-limit.md`.
+Owns: the bound of `spec/model.md §6`. Its proof: `spec/physical-limit.md`.
 
 Non-goals: what is attainable; that is the mappers' business.
 """

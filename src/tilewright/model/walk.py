@@ -8,6 +8,7 @@ happens, step by step.
 """
 
 import math
+import operator
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ Mask = NDArray[np.bool_]
 Indices = tuple[int, ...]
 Words = int
 """A set of words, one bit each."""
+
+_CACHE_BITS = 1 << 29
+"""Tiles that are kept to be found again take no more memory than this, in bits."""
 
 _CHUNK = 1 << 18
 """Multiply-accumulates looked at together, so that memory is bounded."""
@@ -142,7 +146,7 @@ class _Space:
         self.words = math.prod(extents)
 
     def touched(self, box: dict[str, range]) -> Integers:
-        """The addresses of the words that the iterations of a box touch, each once."""
+        """The addresses of the words that the iterations of a box touch."""
         addresses = np.zeros(1, dtype=np.int64)
         for rank, stride in zip(self.operand.ranks, self.strides, strict=True):
             coordinates: Integers = np.zeros(1, dtype=np.int64)
@@ -154,7 +158,7 @@ class _Space:
             elif rank.data is not None:
                 first, stop = rank.data
                 coordinates = coordinates[(coordinates >= first) & (coordinates < stop)]
-            addresses = (addresses[:, None] + np.unique(coordinates) * stride).ravel()
+            addresses = (addresses[:, None] + coordinates * stride).ravel()
         return addresses
 
     def locate(self, at: dict[str, Integers]) -> tuple[Integers, Mask]:
@@ -182,6 +186,7 @@ class _Residence:
 
     def __init__(self, workload: Workload, nest: Nest, store: Store, space: _Space) -> None:
         self.sizes = workload.sizes
+        self.limits = tuple(self.sizes.values())
         self.space = space
         outside, inside = nest.loops[: store.depth], nest.loops[store.depth :]
         self.temporal = [loop for loop in outside if not loop.spatial]
@@ -191,7 +196,8 @@ class _Residence:
             self.spans[loop.dim] *= loop.extent
         self.positions = _positions(self.spatial)
         self.offsets = [self._reached(self.spatial, position) for position in self.positions]
-        self.tile_at = lru_cache(maxsize=4096)(self._tile_at)
+        self.indexes = [dim in space.operand.dims for dim in self.sizes]
+        self.tile_at = lru_cache(maxsize=max(64, _CACHE_BITS // space.words))(self._tile_at)
 
     def largest_tile(self) -> int:
         """The words of the largest tile that is ever held."""
@@ -204,11 +210,8 @@ class _Residence:
 
     def tile(self, base: Indices) -> Words:
         """The words that the box beginning at `base` touches."""
-        dims = self.space.operand.dims
         # Dims that do not index the operand do not matter: at 0, an equal tile is found again.
-        return self.tile_at(
-            tuple(b if d in dims else 0 for d, b in zip(self.sizes, base, strict=True))
-        )
+        return self.tile_at(tuple(map(operator.mul, base, self.indexes)))
 
     def box(self, base: Indices) -> dict[str, range]:
         """The iterations that exist in the box beginning at `base`."""
@@ -219,7 +222,7 @@ class _Residence:
 
     def exists(self, base: Indices) -> bool:
         """Whether the box beginning at `base` has an iteration."""
-        return all(first < size for first, size in zip(base, self.sizes.values(), strict=True))
+        return all(map(operator.lt, base, self.limits))
 
     def steps(self) -> Iterator[tuple[NestLoop | None, Indices]]:
         """The temporal steps at which an iteration exists: the loop that took it, and the base."""
@@ -315,7 +318,7 @@ class _Edge:
             wanted: list[tuple[int, Words, Words]] = []
             sent: list[tuple[int, Words, Words]] = []
             for i, offset in enumerate(home.offsets):
-                at = tuple(map(sum, zip(base, offset, strict=True)))
+                at = tuple(map(operator.add, base, offset))
                 if home.exists(at):
                     self._step(i, at, wanted, sent, partial=partial)
             first = (self.held[0] or 0).bit_count() if first is None else first
