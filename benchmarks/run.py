@@ -76,15 +76,12 @@ def _big_chip() -> tw.Hardware:
 
 
 def _large_mappings() -> Iterator[tuple[str, tw.Workload, Mapping]]:
-    product = tw.einsum(
-        "product", "O[N,K] += W[K,C] * I[N,C]", {"N": 4096, "K": 4096, "C": 4096}
-    )
+    product = tw.einsum("product", "O[N,K] += W[K,C] * I[N,C]", {"N": 4096, "K": 4096, "C": 4096})
     nest = "DRAM[W I O]: N37 K53 C11\nGLB[W I O]: N10 K10 C100 | N12@x K8@y\nRF[W I O]: C5"
     yield "matrix product of 4,096, clipped", product, parse_mapping(nest)
     conv = tw.conv2d("conv", K=4096, C=4096, P=4096, Q=4096, R=3, S=3)
     nest = (
-        "DRAM[W I O]: K41 P1025 C4\nGLB[I O]: C8 Q4099 | K4@y R3@y P2@x\n"
-        "RF[W I O]: C200 K30 S3 P3"
+        "DRAM[W I O]: K41 P1025 C4\nGLB[I O]: C8 Q4099 | K4@y R3@y P2@x\nRF[W I O]: C200 K30 S3 P3"
     )
     yield "convolution of 4,096 in every dim, clipped", conv, parse_mapping(nest)
     padded = tw.conv2d("conv", K=4096, C=4096, P=4096, Q=4096, R=3, S=3, padding=1)
@@ -170,12 +167,12 @@ def main() -> None:
 
 def _page(figures: list[Figure]) -> str:
     rows = [f"| {f.what} | {f.measured} | {f.promised} |" for f in figures]
-    machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
+    machine = f"{_cpu_name() or platform.machine()}, Python {platform.python_version()}"
     return "\n".join(
         [
             "# Speed and size",
             "",
-            f"Written by `make bench` on {_cpu_name() or machine}, Python {platform.python_version()}.",
+            f"Written by `make bench` on {machine}.",
             "Medians; commands are whole processes.",
             "",
             "| | measured | promised |",

@@ -17,11 +17,10 @@ from tilewright.frontend.timeloop import OPERANDS, read_architecture, read_mappi
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.mapping import Mapping
 from tilewright.ir.workload import Workload
-from tilewright.model import exact, timeloop
+from tilewright.model import exact
 from tilewright.model.convention import CONVENTIONS, Convention, Footprint, Reuse
-from tilewright.model.counts import Counts
-from tilewright.model.evaluate import make_evaluator
-from tilewright.model.cost import Cost
+from tilewright.model.cost import Cost, price
+from tilewright.model.evaluate import count_mapping, make_evaluator
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "tests" / "data" / "timeloop.jsonl.gz"
@@ -64,14 +63,10 @@ def nouns_of(record: Json) -> Nouns:
 
 
 def cost_of(nouns: Nouns, convention: Convention) -> Cost:
-    """Price without asking whether it fits: Timeloop's words of different widths may not, in bits."""
-    from tilewright.model.cost import price
-
+    """Price without asking whether it fits: Timeloop's words have other widths."""
     workload, hardware, mapping = nouns
     evaluator = make_evaluator(workload, hardware, convention=convention)
-    count = timeloop.count if convention is TIMELOOP else exact.count
-    arguments = nouns if convention is TIMELOOP else (*nouns, convention)
-    counts: Counts = count(*arguments)
+    counts = count_mapping(workload, hardware, mapping, convention)
     return price(
         workload,
         evaluator.hardware,
@@ -92,7 +87,9 @@ def mismatches(record: Json, cost: Cost) -> int:
         tallies = cost.counts.groups[level["name"]][0].tallies
         for tensor, figures in level["dataspaces"].items():
             tally = tallies[OPERANDS[tensor]]
-            wrong += sum(getattr(tally, key) != figures[key] for key in ("reads", "fills", "updates"))
+            wrong += sum(
+                getattr(tally, key) != figures[key] for key in ("reads", "fills", "updates")
+            )
     return wrong
 
 
@@ -211,8 +208,8 @@ def main() -> None:
             "",
             f"On the {len(comparable)} records with 16-bit words, single-word accesses and no mesh "
             "(elsewhere the",
-            "two mean different things by the energy of a word), energy in `default` over energy in",
-            "`timeloop`:",
+            "two mean different things by the energy of a word), energy in `default` over energy",
+            "in `timeloop`:",
             "",
             *default_table(comparable),
             "",
@@ -223,13 +220,13 @@ def main() -> None:
             "Cycles differ where a bandwidth limits: drains take port time in `default`.",
             "",
             "On the other records three more rules differ: words have the level's width in",
-            "`timeloop` and the operand's in `default`, `timeloop` rounds accesses up to whole blocks,",
-            "and its hops follow the mesh, where `default` charges one for each receiver.",
+            "`timeloop` and the operand's in `default`, `timeloop` rounds accesses up to whole",
+            "blocks, and its hops follow the mesh, where `default` charges one for each receiver.",
             "",
             "## Imperfect records",
             "",
-            "Timeloop is no reference for imperfect factors, so the convention refuses them. Beside the",
-            "closed form (sliding reuse, boxes, clipped tiles, proved against the walk):",
+            "Timeloop is no reference for imperfect factors: the convention refuses them. Beside",
+            "the closed form (sliding reuse, boxes, clipped tiles, proved against the walk):",
             "",
             *imperfect_table(),
             "",

@@ -89,8 +89,10 @@ def test_a_walk_that_differs_is_a_failed_check(
 ) -> None:
     from tilewright.model import exact
 
-    monkeypatch.setattr(exact, "_share_interval", lambda _, now, __: (now, 0, 0))
-    monkeypatch.setattr(exact, "overlap", lambda *_: (1, 0, False))
+    def share_nothing(_before: int, now: int, _move: int) -> tuple[int, int, int]:
+        return now, 0, 0
+
+    monkeypatch.setattr(exact, "_share_interval", share_nothing)
     found = document(capsys, "evaluate", *nouns, "--walk", code=1)
     assert not found["walk"]["agrees"]
     assert {"place", "exact", "walk"} == set(found["walk"]["mismatches"][0])
@@ -150,9 +152,7 @@ def test_show_one_layer(capsys: pytest.CaptureFixture[str]) -> None:
     assert [layer["name"] for layer in found["layers"]] == ["conv3_3"]
 
 
-def test_show_a_nest(
-    capsys: pytest.CaptureFixture[str], nouns: list[str], tmp_path: Path
-) -> None:
+def test_show_a_nest(capsys: pytest.CaptureFixture[str], nouns: list[str], tmp_path: Path) -> None:
     picture = tmp_path / "nest.svg"
     found = document(capsys, "show", *nouns, "--svg", str(picture))
     assert [line["memory"] for line in found["nest"] if "memory" in line] == ["DRAM", "GLB", "RF"]
@@ -174,8 +174,11 @@ def test_a_zoo_entry_is_a_file_to_start_from(
     path = tmp_path / "mine.yaml"
     path.write_text(capsys.readouterr().out)
     found = document(
-        capsys, "evaluate", "vgg16:conv5_1", str(path), "DRAM[W I O]: K512 C512 P14 Q14 R3 S3\n"
-        "GLB[I O]:\nRF[W]:"
+        capsys,
+        "evaluate",
+        "vgg16:conv5_1",
+        str(path),
+        "DRAM[W I O]: K512 C512 P14 Q14 R3 S3\nGLB[I O]:\nRF[W]:",
     )
     assert found["macs"] == 512 * 512 * 14 * 14 * 9
 

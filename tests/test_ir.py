@@ -81,7 +81,9 @@ def test_terms_of_one_dim_are_added() -> None:
 
 def test_sizes_may_stand_in_any_order() -> None:
     text = "Z[M,J] += A[M,L] * X[L,J]"
-    assert einsum("a", text, dict(M=1, J=2, L=3)) == einsum("b", text, dict(L=3, J=2, M=1))
+    assert einsum("a", text, {"M": 1, "J": 2, "L": 3}) == einsum(
+        "b", text, {"L": 3, "J": 2, "M": 1}
+    )
 
 
 def test_bits() -> None:

@@ -113,9 +113,7 @@ TOO_LARGE = {
 }
 
 
-def message(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, code: int, *arguments: str
-) -> str:
+def message(capsys: pytest.CaptureFixture[str], tmp_path: Path, code: int, *arguments: str) -> str:
     """What a command prints on stderr; its exit code must be `code`, its stdout empty."""
     assert run(list(arguments)) == code
     printed = capsys.readouterr()
@@ -173,7 +171,13 @@ WRONG_COMMANDS = {
     "missing-file": ["show", "nothing.yaml"],
     "missing-onnx": ["show", "nothing.onnx"],
     "several-layers": ["evaluate", "resnet18", "eyeriss", "DRAM[W I O]: K2"],
-    "unknown-convention": ["evaluate", "vgg16:conv1_1", "eyeriss", "DRAM[W]: K2", "--convention=idea"],
+    "unknown-convention": [
+        "evaluate",
+        "vgg16:conv1_1",
+        "eyeriss",
+        "DRAM[W]: K2",
+        "--convention=idea",
+    ],
     "unknown-overlap": ["evaluate", "vgg16:conv1_1", "eyeriss", "DRAM[W]: K2", "--overlap=none"],
     "unknown-objective": ["map", "resnet18", "eyeriss", "--objective", "speed"],
     "bad-shape": ["show", "resnet18", "--shape", "x=a"],
@@ -186,9 +190,7 @@ WRONG_COMMANDS = {
 @pytest.mark.parametrize(
     "arguments", [["mapp"], ["show", "resnet18", "--jsn"], ["evaluate", "resnet18:conv1"]]
 )
-def test_usage(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_usage(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The words are typer's own and change with its version."""
     printed = message(capsys, tmp_path, 2, *arguments)
     assert printed.startswith("error: ")

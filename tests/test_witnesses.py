@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -53,8 +54,9 @@ def compare(triple: Triple, convention: Convention) -> None:
     try:
         counted = exact.count(*nouns, convention)
     except InputError as error:
-        assert "overlapping tiles of the output" in str(error)
-        return
+        if "overlapping tiles of the output" in str(error):
+            return  # what the closed form does not claim to count
+        raise
     assert_same(counted, walk(*nouns, convention))
 
 
@@ -80,7 +82,7 @@ def nouns_of(case: Json) -> tuple[Workload, Hardware, Mapping]:
 
 @pytest.mark.parametrize("count", [exact.count, walk])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["workload"]["name"])
-def test_worked_cases(case: Json, count: type[exact.count]) -> None:
+def test_worked_cases(case: Json, count: Callable[..., Counts]) -> None:
     nouns = nouns_of(case)
     for convention, expected in case["expect"].items():
         found = count(*nouns, CONVENTIONS[convention])
@@ -91,10 +93,22 @@ def test_worked_cases(case: Json, count: type[exact.count]) -> None:
             assert {name: getattr(found[memory, operand], name) for name in moves} == moves
 
 
-FAULTS = {
-    "overlap": lambda *_: (1, 0, False),
-    "_share_interval": lambda _, now, __: (now, 0, 0),
-    "greatest": lambda *_: 0,
+def keep_nothing(*_: object) -> tuple[int, int, bool]:
+    return 1, 0, False
+
+
+def share_nothing(_before: int, now: int, _move: int) -> tuple[int, int, int]:
+    return now, 0, 0
+
+
+def never_reach(*_: object) -> int:
+    return 0
+
+
+FAULTS: dict[str, Callable[..., object]] = {
+    "overlap": keep_nothing,
+    "_share_interval": share_nothing,
+    "greatest": never_reach,
 }
 
 
@@ -105,8 +119,9 @@ def test_a_planted_fault_is_seen(fault: str) -> None:
     for case in CASES:
         nouns = nouns_of(case)
         walked = walk(*nouns)
-        with patch.object(exact, fault, FAULTS[fault]), patch.object(
-            tiles, fault, FAULTS[fault], create=True
+        with (
+            patch.object(exact, fault, FAULTS[fault]),
+            patch.object(tiles, fault, FAULTS[fault], create=True),
         ):
             counted = exact.count(*nouns)
         differs += any(counted[key] != walked[key] for key in walked.kept())

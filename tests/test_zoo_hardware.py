@@ -296,3 +296,9 @@ def test_eyeriss_is_the_example_of_the_format():
     }
     assert tiles["GLB", "I"] + tiles["GLB", "O"] == 38_992
     assert [tiles["RF", operand] for operand in "WIO"] == [48, 6, 8]
+
+
+def test_every_chip_has_a_function_of_its_name() -> None:
+    assert {name: getattr(zoo, name)().name for name in zoo.hardware_names()} == {
+        name: zoo.load_hardware(name).name for name in zoo.hardware_names()
+    }

@@ -1,4 +1,4 @@
-"""How should this network run on this memory hierarchy, and what does it cost?
+"""How a network should run on a memory hierarchy, and what it costs.
 
 >>> import tilewright as tw
 >>> layer = tw.conv2d("res3_1", K=128, C=64, P=28, Q=28, R=3, S=3, stride=2)
@@ -9,7 +9,7 @@
 ... RF[W I O]: C2 K8 S3
 ... '''
 >>> tw.evaluate(layer, chip, nest).counts["GLB", "I"].reads
-1182720
+846336
 """
 
 from tilewright import tech, zoo

@@ -51,13 +51,23 @@ def evaluate_command(  # noqa: PLR0913, PLR0917
         convention=convention,
         overlap=overlap,
     )
-    mismatches = compare_with_walk(cost) if walk else None
+    mismatches = _walk(cost) if walk else None
     if json:
         inputs = {"workload": layer, "hardware": hardware, "mapping": text}
         print_json(cost.to_json() | stamp(inputs) | _walk_json(mismatches))
     else:
         _print_cost(cost, mismatches)
     return FAILED if mismatches else 0
+
+
+def _walk(cost: Cost) -> list[Mismatch]:
+    """Walk with a bar on stderr: a layer of 60 million MACs takes a minute or two."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"walking {cost.counts.macs:,} MACs", total=1.0)
+        return compare_with_walk(cost, lambda share: progress.update(task, completed=share))
 
 
 def _walk_json(mismatches: list[Mismatch] | None) -> dict[str, object]:

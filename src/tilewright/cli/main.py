@@ -44,7 +44,7 @@ def _program(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    """How should a network run on a memory hierarchy, and what does it cost?"""
+    """Find how a network should run on a memory hierarchy, and what it costs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,30 +58,39 @@ def run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         code = app(arguments, prog_name="tilewright", standalone_mode=False)
-    except (InputError, MissingToolError) as error:
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _stop(as_json)
+    except Exception as error:
+        return _fail(error, as_json)
+    return code if isinstance(code, int) else 0
+
+
+def _stop(as_json: bool) -> int:
+    if as_json:
+        print_json({"interrupted": True})
+    print_problem("stopped")
+    return INTERRUPTED
+
+
+def _fail(error: Exception, as_json: bool) -> int:
+    """Show an error in the way that its kind asks for; returns the exit code."""
+    if isinstance(error, InputError | MissingToolError):
         return _refuse(error.kind, error.problems, error.exit_code, as_json)
-    except InfeasibleError as error:
+    if isinstance(error, InfeasibleError):
         if as_json:
             found = [violation.to_json() for violation in error.violations]
             print_json({"status": "infeasible", "violations": found})
         for violation in error.violations:
             print_problem(f"does not fit: {violation}")
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        if as_json:
-            print_json({"interrupted": True})
-        print_problem("stopped")
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:  # typer's own complaints have no common base over its versions
-        complaint = getattr(error, "format_message", None)
-        if complaint is None:
-            return _report_bug(error, as_json)
+    complaint = getattr(error, "format_message", None)  # typer's errors have no stable base
+    if complaint is not None:
         problem = Problem(str(complaint()), "see tilewright --help")
         return _refuse("usage", (problem,), USAGE, as_json)
-    return code if isinstance(code, int) else 0
+    return _report_bug(error, as_json)
 
 
 def _refuse(kind: str, problems: Sequence[Problem], code: int, as_json: bool) -> int:

@@ -1,6 +1,6 @@
 """The verb `map`: a network and a chip in, every layer's mapping and cost out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -40,9 +40,9 @@ def map_command(  # noqa: PLR0913, PLR0917
     seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Time for all layers together.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if left out.")] = (
-        None
-    ),
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one per core if left out.")
+    ] = (None),
     seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
     convention: ConventionOption = "default",
     batch: BatchOption = None,
@@ -82,10 +82,16 @@ def _exit_code(result: NetworkResult) -> int:
 
 
 @contextmanager
-def _progress(network: Network) -> Iterator[OnLayer]:
+def _progress(network: Network) -> Generator[OnLayer]:
     """A bar on stderr: layers done, time left, and what has been found so far."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("mapping {task.fields[layer]}"),

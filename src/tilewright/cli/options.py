@@ -10,7 +10,8 @@ from tilewright.model.convention import CONVENTIONS
 WorkloadArgument = Annotated[
     str,
     typer.Argument(
-        metavar="WORKLOAD", help="A zoo name, a YAML file or an ONNX file; NAME:LAYER for one layer."
+        metavar="WORKLOAD",
+        help="A zoo name, a YAML file or an ONNX file; NAME:LAYER for one layer.",
     ),
 ]
 LayerArgument = Annotated[

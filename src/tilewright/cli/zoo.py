@@ -41,8 +41,6 @@ def _listing() -> dict[str, object]:
     tables = [tech.find_technology(name) for name in tech.technology_names()]
     return {
         "networks": [{"name": n.name, "macs": n.macs, "source": n.source} for n in networks],
-        "hardware": [
-            {"name": c.name, "mac_units": c.mac_units, "source": c.source} for c in chips
-        ],
+        "hardware": [{"name": c.name, "mac_units": c.mac_units, "source": c.source} for c in chips],
         "technologies": [{"name": t.name, "source": t.source} for t in tables],
     }

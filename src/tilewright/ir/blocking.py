@@ -32,10 +32,11 @@ class Blocking:
         return _print(self.loops)
 
     def hierarchy(self, workload: Workload) -> Hardware:
-        """The buffers that the blocking asks for: one below every loop that does not index an operand.
+        """The buffers that the blocking asks for.
 
-        They are levels of unlimited capacity under `DRAM`, named after their operand and numbered
-        from the outermost: `W0`, `I0`, `O0`, …
+        There is one below every loop that does not index an operand. They are levels of unlimited
+        capacity under `DRAM`, named after their operand and numbered from the outermost: `W0`,
+        `I0`, `O0`, …
         """
         names = [name for name, _, _ in self._buffers(workload)]
         levels = (Level("DRAM"), *(Level(name) for name in names))
@@ -137,12 +138,12 @@ def _check(token: str, extent: int, before: int, size: int, *, last: bool) -> Pr
 
 
 def format_blocking(mapping: Mapping) -> str:
-    """Print a mapping's loops as a blocking string; which memory keeps what is not part of it.
+    r"""Print a mapping's loops as a blocking string; which memory keeps what is not part of it.
 
     Raises: `InputError` for spatial loops and for dims that the notation has no letter for.
 
     >>> from tilewright.ir.mapping import parse_mapping
-    >>> format_blocking(parse_mapping("DRAM[W I O]: K4 C2\\nRF[W I O]: K4 S3"))
+    >>> format_blocking(parse_mapping("DRAM[W I O]: K4 C2\nRF[W I O]: K4 S3"))
     'Fw=3 K0=4 C0=2 K1=16'
     """
     loops = [loop for block in mapping.blocks for loop in block.loops if loop.extent > 1]

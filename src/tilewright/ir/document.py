@@ -172,7 +172,7 @@ def _check_depth(source: Source) -> None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        where = Span(source, event.start_mark.index, event.end_mark.index)
+        where = event_span(source, event)
         if isinstance(event, yaml.AliasEvent):
             raise InputError(Problem("an alias is not read here", "write the value out", where))
         if depth > MAX_DEPTH:
@@ -183,6 +183,12 @@ def _check_depth(source: Source) -> None:
 def node_span(source: Source, node: yaml.Node) -> Span:
     """Where a node stands."""
     return Span(source, node.start_mark.index, node.end_mark.index)
+
+
+def event_span(source: Source, event: yaml.Event) -> Span:
+    """Where an event stands."""
+    start, end = event.start_mark, event.end_mark
+    return Span(source, start.index if start else 0, end.index if end else 0)
 
 
 def kind_of(node: yaml.Node) -> str:

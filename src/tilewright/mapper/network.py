@@ -9,11 +9,12 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event as ThreadEvent
+from types import FrameType
 from typing import Protocol
 
 from tilewright.ir.hardware import Hardware
@@ -152,10 +153,14 @@ def _solve_in_processes(
 
 
 @contextmanager
-def _stop_on_interrupt(stop: _Event) -> Iterator[Callable[[], bool]]:
+def _stop_on_interrupt(stop: _Event) -> Generator[Callable[[], bool]]:
     """Let Ctrl-C end the searches, which then hand in what they have, instead of this process."""
+
+    def end_searches(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
     try:
-        before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+        before = signal.signal(signal.SIGINT, end_searches)
     except ValueError:  # not the main thread: the caller's own handling stays
         yield stop.is_set
         return

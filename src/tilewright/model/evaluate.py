@@ -3,6 +3,7 @@
 Owns: the verb `evaluate`, and the comparison of the closed form with the walk.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tilewright.errors import InfeasibleError, InputError, Problem, did_you_mean
@@ -137,17 +138,20 @@ class Mismatch:
         return {"place": self.place, "exact": self.exact, "walk": self.walked}
 
 
-def compare_with_walk(cost: Cost) -> list[Mismatch]:
+def compare_with_walk(
+    cost: Cost, on_progress: Callable[[float], None] = lambda _: None
+) -> list[Mismatch]:
     """Run the nest of a priced mapping and list every figure on which the walk differs.
 
-    Raises `InputError` for the convention `timeloop`, which has no walk.
+    `on_progress` is told now and then what share of the way lies behind. Raises `InputError` for
+    the convention `timeloop`, which has no walk.
     """
     if cost.convention.reuse is Reuse.TIMELOOP:
         what = "the convention `timeloop` has no walk: its second witness is Timeloop itself"
         raise InputError(Problem(what, "walk in the convention `default`"))
     from tilewright.model.walk import walk  # it needs NumPy, which the closed form does not
 
-    walked = walk(cost.workload, cost.hardware, cost.mapping, cost.convention)
+    walked = walk(cost.workload, cost.hardware, cost.mapping, cost.convention, on_progress)
     pairs = [
         ("macs", cost.counts.macs, walked.macs),
         ("cycles", cost.counts.steps, walked.steps),

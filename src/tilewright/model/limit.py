@@ -68,13 +68,15 @@ def operand_words(operand: Operand, workload: Workload, *, in_box: bool = False)
 
 
 def real_macs(workload: Workload) -> int:
-    """The multiply-accumulates whose inputs are no padding."""
+    """The multiply-accumulates whose operands are no padding."""
+    ranks = [rank for o in workload.operands for rank in o.ranks if rank.data is not None]
+    dims = [term.dim for rank in ranks for term in rank.terms]
+    if len(set(dims)) < len(dims):
+        return 0  # padding of two operands in the same dims: no count is known, and 0 is from below
     macs = workload.macs
-    for operand in workload.inputs:
-        for rank in operand.ranks:
-            if rank.data is not None:
-                pairs = math.prod(workload.sizes[term.dim] for term in rank.terms)
-                macs = macs // pairs * _real_pairs(rank, workload.sizes)
+    for rank in ranks:
+        pairs = math.prod(workload.sizes[term.dim] for term in rank.terms)
+        macs = macs // pairs * _real_pairs(rank, workload.sizes)
     return macs
 
 

@@ -10,7 +10,7 @@ happens, step by step.
 import math
 import operator
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise, product
@@ -40,7 +40,11 @@ _CHUNK = 1 << 18
 
 
 def walk(
-    workload: Workload, hardware: Hardware, mapping: Mapping, convention: Convention = DEFAULT
+    workload: Workload,
+    hardware: Hardware,
+    mapping: Mapping,
+    convention: Convention = DEFAULT,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> Counts:
     """Count a mapping by running its nest.
 
@@ -49,15 +53,24 @@ def walk(
         hardware: the levels and fan-outs; capacities do not matter here.
         mapping: a mapping that `verify_mapping` accepts.
         convention: any but `timeloop`, which has no walk.
+        on_progress: told now and then what share of the way lies behind.
 
     Returns: the counts, with every instance in a group of its own.
 
     Source: `spec/model.md §3`, "the walk is the definition".
     """
-    journey = _Journey(workload, hardware, flatten(mapping, hardware), convention)
+    nest = flatten(mapping, hardware)
+    journey = _Journey(workload, hardware, nest, convention, on_progress, _length(nest))
     for operand in workload.operands:
         _walk_operand(journey, operand)
     return journey.counts()
+
+
+def _length(nest: Nest) -> int:
+    """The steps of all instances, of all blocks and of the MACs."""
+    depths = [store.depth for stores in nest.stores.values() for store in stores[1:]]
+    depths += [len(nest.loops)] * len(nest.stores)
+    return sum(math.prod(loop.extent for loop in nest.loops[:depth]) for depth in depths)
 
 
 @dataclass(slots=True)
@@ -80,6 +93,9 @@ class _Journey:
     hardware: Hardware
     nest: Nest
     convention: Convention
+    on_progress: Callable[[float], None]
+    length: int
+    walked: int = 0
     ledgers: defaultdict[tuple[int, int, str], _Ledger] = field(
         default_factory=lambda: defaultdict(_Ledger)
     )
@@ -93,6 +109,11 @@ class _Journey:
     def hop_levels(self, outer: int, inner: int) -> list[int]:
         """The fan-outs between two levels whose hops cost energy."""
         return [k for k in range(outer, inner) if self.hardware.levels[k].fanout.hop_pj > 0]
+
+    def advance(self, steps: int) -> None:
+        """So many steps of so many instances are done."""
+        self.walked += steps
+        self.on_progress(min(1.0, self.walked / self.length))
 
     def counts(self) -> Counts:
         names = [level.memory for level in self.hardware.levels]
@@ -324,6 +345,7 @@ class _Edge:
             first = (self.held[0] or 0).bit_count() if first is None else first
             self._serve(wanted)
             self._collect(sent)
+            self.journey.advance(len(home.offsets))
         last = [(i, tile, tile) for i, tile in enumerate(self.held) if tile is not None]
         if self.space.is_output:
             self._collect(last)
@@ -487,53 +509,56 @@ def _feed_macs(journey: _Journey, space: _Space, store: Store) -> None:
         for level in journey.hop_levels(store.level, len(hardware.levels))
     }
     place = np.array(meeting.place)
-    updated = np.zeros((place.max() + 1, space.words), dtype=bool)
-    for _, at, exists in _iterations(journey.workload, nest):
+    updated = np.full((place.max() + 1, space.words), _NEVER, dtype=np.int64)
+    for step, at, exists in _iterations(journey.workload, nest):
         address, is_data = space.locate(at)
-        row, unit = np.nonzero(exists & is_data)
-        touch = _Touches(row, unit, address[row, unit], space.words)
-        asking = touch
+        touched = np.where(exists & is_data, address, _NOTHING)
+        asked = touched
         if space.is_output:
-            for instance, words in touch.per_place(meeting.updating, meeting.place):
+            for instance, words in _distinct(touched, meeting.updating, meeting.place):
                 journey.ledger(store.level, instance, space.operand).updates += words
             if journey.convention.elides_first_read:
-                asking = touch.where(touch.updated_before(place, updated))
-        for instance, words in asking.per_place(meeting.reading, meeting.place):
+                before = _updated_before(touched, step, place, updated)
+                asked = np.where(before, touched, _NOTHING)
+        for instance, words in _distinct(asked, meeting.reading, meeting.place):
             journey.ledger(store.level, instance, space.operand).reads += words
         for level, hop in hops.items():
-            sent = len(touch.distinct(hop.updating)) if space.is_output else 0
-            received = len(asking.distinct(hop.reading))
-            journey.hops[level, space.operand.name] += sent + received
+            crossing = sum(words for _, words in _distinct(asked, hop.reading, hop.place))
+            if space.is_output:
+                crossing += sum(words for _, words in _distinct(touched, hop.updating, hop.place))
+            journey.hops[level, space.operand.name] += crossing
+        journey.advance(touched.size)
 
 
-@dataclass(frozen=True, slots=True)
-class _Touches:
-    """Multiply-accumulates that touch a word: at which step, in which unit, at which address."""
+_NOTHING = -1
+"""The address that a unit touches at a step at which it does nothing, or nothing real."""
+_NEVER = np.iinfo(np.int64).max
 
-    step: Integers
-    unit: Integers
-    address: Integers
-    words: int
 
-    def where(self, mask: Mask) -> "_Touches":
-        return _Touches(self.step[mask], self.unit[mask], self.address[mask], self.words)
+def _distinct(touched: Integers, groups: list[int], places: list[int]) -> Iterator[tuple[int, int]]:
+    """For each group of units: its place, and its words, each counted once a step.
 
-    def distinct(self, groups: list[int]) -> Integers:
-        """The group of every distinct (step, group, word)."""
-        group, count = np.array(groups)[self.unit], max(groups) + 1
-        keys = np.unique((self.step * count + group) * self.words + self.address)
-        return keys // self.words % count
+    `touched` has shape (steps, units).
+    """
+    group = np.array(groups)
+    for number in range(max(groups) + 1):
+        units = np.flatnonzero(group == number)
+        words = np.sort(touched[:, units], axis=1)
+        is_new = words != _NOTHING
+        is_new[:, 1:] &= words[:, 1:] != words[:, :-1]
+        yield places[units[0]], int(is_new.sum())
 
-    def per_place(self, groups: list[int], places: list[int]) -> Iterator[tuple[int, int]]:
-        """How many distinct (step, group, word) come to each place."""
-        counts = np.bincount(self.distinct(groups), minlength=max(groups) + 1)
-        place_of = dict(zip(groups, places, strict=True))
-        return ((place_of[group], int(words)) for group, words in enumerate(counts))
 
-    def updated_before(self, place: Integers, updated: Mask) -> Mask:
-        """Whether each word had an update at an earlier step at its place; notes those of now."""
-        key = place[self.unit] * self.words + self.address
-        word, first = np.unique(key, return_index=True)  # touches are in the order of steps
-        first_step = np.where(updated.ravel()[word], -1, self.step[first])
-        updated.ravel()[word] = True
-        return self.step > first_step[np.searchsorted(word, key)]
+def _updated_before(touched: Integers, step: Integers, place: Integers, updated: Integers) -> Mask:
+    """Whether each word touched had an update at an earlier step at its place.
+
+    `updated` holds the first step at which that was so, by (place, word); those of now are noted.
+    """
+    row, unit = np.nonzero(touched != _NOTHING)
+    key = place[unit] * updated.shape[1] + touched[row, unit]
+    first = updated.ravel()
+    fresh = np.flatnonzero(first[key] == _NEVER)[::-1]
+    first[key[fresh]] = step[row[fresh]]  # of several steps the last written stays: the earliest
+    before = np.zeros(touched.shape, dtype=bool)
+    before[row, unit] = step[row] > first[key]
+    return before

@@ -79,9 +79,7 @@ def nest_lines(cost: Cost) -> list[NestLine]:
         lines.append(_block_line(cost, block, depth))
         for loop in block.loops:
             if loop.extent > 1:
-                lines.append(
-                    NestLine(depth, dim=loop.dim, extent=loop.extent, axis=loop.axis)
-                )
+                lines.append(NestLine(depth, dim=loop.dim, extent=loop.extent, axis=loop.axis))
                 depth += 1
     return lines
 

@@ -41,6 +41,46 @@ def load_hardware(name: str) -> Hardware:
     return parse_hardware(_read("hardware", name))
 
 
+def cpu() -> Hardware:
+    """One core of a desktop CPU with its caches."""
+    return load_hardware("cpu")
+
+
+def diannao() -> Hardware:
+    """DianNao, 16×16 MACs with three small buffers."""
+    return load_hardware("diannao")
+
+
+def eyeriss() -> Hardware:
+    """Eyeriss, 14×12 row-stationary PEs."""
+    return load_hardware("eyeriss")
+
+
+def gemmini() -> Hardware:
+    """Gemmini's default configuration, a 16×16 systolic array."""
+    return load_hardware("gemmini")
+
+
+def hwce() -> Hardware:
+    """A convolution engine like HWCE, partial sums through memory."""
+    return load_hardware("hwce")
+
+
+def nvdla() -> Hardware:
+    """An NVDLA-like chip, 64×16 MACs."""
+    return load_hardware("nvdla")
+
+
+def simba() -> Hardware:
+    """One chiplet of Simba, 16 PEs of 8×8 MACs."""
+    return load_hardware("simba")
+
+
+def tpu() -> Hardware:
+    """A chip like the first TPU, a 256×256 systolic array."""
+    return load_hardware("tpu")
+
+
 def entry_text(name: str) -> str:
     """The file of a network or chip of the zoo, to read or to start one's own from.
 
