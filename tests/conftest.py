@@ -13,7 +13,7 @@ DATA, GOLDEN = Path(__file__).parent / "data", Path(__file__).parent / "golden"
 Json = dict[str, Any]
 
 settings.register_profile(
-    "fast", max_examples=400, deadline=None, suppress_health_check=list(HealthCheck)
+    "fast", max_examples=300, deadline=None, suppress_health_check=list(HealthCheck)
 )
 settings.register_profile(
     "thorough", max_examples=24_000, deadline=None, suppress_health_check=list(HealthCheck)

@@ -143,3 +143,17 @@ def test_ctrl_c_keeps_what_was_found() -> None:
 def test_unknown_objective() -> None:
     with pytest.raises(InputError, match="did you mean `energy`"):
         find_mapping(CONV, CHIP, objective="enrgy")
+
+
+def test_a_transposed_convolution_is_mapped() -> None:
+    """Some of its mappings have no closed form; the search passes them by."""
+    layer = einsum("up", "O[K,2P+R] += W[C,K,R] * I[C,P]", {"K": 4, "P": 8, "R": 4, "C": 4})
+    chip = Hardware("c", (Level("DRAM", read_pj=9, fanout=Fanout(4, 4)), Level("RF", 4096)))
+    assert find_mapping(layer, chip).cost is not None
+
+
+def test_timeloop_maps_perfect_factors_only() -> None:
+    found = find_mapping(CONV, CHIP, convention="timeloop", seconds=0.2)
+    assert found.cost is not None
+    with pytest.raises(InputError, match="even mappings with perfect factors only"):
+        find_mapping(CONV, CHIP, convention="timeloop", imperfect=True)

@@ -79,6 +79,8 @@ WRONG_CHIPS = {
     "zero-bandwidth": CHIP.replace("capacity: 32B", "capacity: 32B\n    bandwidth: 0"),
     "two-kinds-of-port": CHIP.replace("32B", "32B\n    bandwidth: 1\n    read_bandwidth: 1"),
     "memory-twice": CHIP.replace("memory: RF", "memory: GLB"),
+    "bad-name": CHIP.replace("memory: GLB", "memory: G [B]"),
+    "huge-fanout": CHIP.replace("{x: 4}", "{x: 1000000}"),
     "no-levels": "name: nothing\n",
     "outermost-keeps": CHIP.replace("memory: DRAM", "memory: DRAM\n    keeps: [W]"),
     "no-name": CHIP.replace("memory: RF", "mem: RF"),
@@ -202,6 +204,48 @@ def test_wrong_command(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
     golden(f"command/{case}.txt", message(capsys, tmp_path, 2, *WRONG_COMMANDS[case]))
+
+
+def onnx_model(path: Path, shape: list[int | str | None] | None, weights: list[int]) -> None:
+    """A graph with one convolution, its input of the given shape."""
+    from onnx import TensorProto, helper, save
+
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    kernel = helper.make_tensor_value_info("kernel", TensorProto.FLOAT, weights)
+    node = helper.make_node("Conv", ["image", "kernel"], ["out"], name="conv")
+    graph = helper.make_graph([node], "g", [image, kernel], [output])
+    save(helper.make_model(graph), str(path))
+
+
+ONNX = {
+    "symbolic-batch": (["batch", 3, 8, 8], [4, 3, 3, 3]),
+    "dynamic-shape": ([1, 3, "height", None], [4, 3, 3, 3]),
+    "missing-shape": (None, [4, 3, 3, 3]),
+    "filter-too-large": ([1, 3, 2, 2], [4, 3, 3, 3]),
+}
+
+
+@pytest.mark.parametrize("case", ONNX)
+def test_onnx_graphs(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], golden: Golden
+) -> None:
+    path = tmp_path / "net.onnx"
+    shape, weights = ONNX[case]
+    onnx_model(path, shape, weights)
+    golden(f"onnx/{case}.txt", message(capsys, tmp_path, 2, "show", str(path)))
+
+
+@pytest.mark.parametrize("case", ["truncated", "no-onnx", "empty"])
+def test_onnx_files(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], golden: Golden
+) -> None:
+    path = tmp_path / "net.onnx"
+    onnx_model(path, [1, 3, 8, 8], [4, 3, 3, 3])
+    whole = path.read_bytes()
+    content = {"truncated": whole[: len(whole) * 2 // 3], "no-onnx": b"hello", "empty": b""}
+    path.write_bytes(content[case])
+    golden(f"onnx/{case}.txt", message(capsys, tmp_path, 2, "show", str(path)))
 
 
 def test_binary_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], golden: Golden) -> None:

@@ -60,6 +60,7 @@ def compare(triple: Triple, convention: Convention) -> None:
     assert_same(counted, walk(*nouns, convention))
 
 
+@settings(max_examples=1500)
 @given(triples(), conventions)
 def test_closed_form_equals_walk(triple: Triple, convention: Convention) -> None:
     compare(triple, convention)

@@ -13,6 +13,11 @@ from dataclasses import dataclass, field, replace
 from tilewright.errors import InputError, Problem, Span
 
 AXES = ("x", "y")
+LARGEST_AXIS = 65_536
+"""Copies along one axis of a fan-out; instances at an edge are looked at one by one."""
+_SIGNS = frozenset("[]:|#")
+"""What the notation of mappings uses, and a memory's name may not have."""
+
 Capacity = int | tuple[tuple[str, int], ...] | None
 """In bits: shared by all operands, or one share per operand (name, bits), or unlimited."""
 
@@ -189,9 +194,13 @@ def _check_level(level: Level) -> Iterable[Problem]:
     yield from _check_capacity(level)
     yield from _check_amounts(level)
     name = level.memory
+    if not name or any(sign.isspace() or sign in _SIGNS for sign in name):
+        what = f"`{name}` is no name for a memory: no spaces, and none of [ ] : | #"
+        yield Problem(what, "GLB is one", level.where)
     for axis in AXES:
-        if level.fanout.extent(axis) < 1:
-            what = f"fan-out {axis} of {name} is {level.fanout.extent(axis)}: the least is 1"
+        copies = level.fanout.extent(axis)
+        if not 1 <= copies <= LARGEST_AXIS:
+            what = f"fan-out {axis} of {name} is {copies}: from 1 to {LARGEST_AXIS:,} copies"
             yield Problem(what, "1 is no fan-out", level.where)
     if level.word_bits < 1 or level.block_words < 1:
         yield Problem(f"{name}: a word has at least 1 bit, an access 1 word", "", level.where)

@@ -192,6 +192,11 @@ class NetworkResult:
         macs = sum(c.counts.macs * layer.repeat for layer, c in self._priced())
         return macs / (self.cycles * self.hardware.mac_units) if self.cycles else 0.0
 
+    @property
+    def latency_s(self) -> float:
+        """Seconds that all layers take, one after the other."""
+        return self.cycles / (self.hardware.clock_ghz * 1e9)
+
     def _priced(self) -> list[tuple[LayerResult, Cost]]:
         return [(layer, layer.cost) for layer in self.layers if layer.cost is not None]
 
@@ -208,6 +213,7 @@ class NetworkResult:
                 "energy_pj": self.energy_pj,
                 "cycles": self.cycles,
                 "edp": self.energy_pj * self.cycles,
+                "latency_s": self.latency_s,
                 "dram_words": self.dram_words,
                 "dram_limit_words": self.dram_limit_words,
                 "utilization": self.utilization,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from tilewright.errors import InfeasibleError, Violation
+from tilewright.errors import InfeasibleError, InputError, Problem, Violation
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Workload
 from tilewright.mapper.result import LayerResult, Objective, Status, find_objective
@@ -24,7 +24,7 @@ from tilewright.mapspace.draft import (
 )
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.capacity import surely_overflows
-from tilewright.model.convention import DEFAULT, Convention
+from tilewright.model.convention import DEFAULT, Convention, Reuse, find_convention
 from tilewright.model.cost import Cost
 from tilewright.model.evaluate import Evaluator, make_evaluator
 
@@ -77,8 +77,12 @@ def find_mapping(  # noqa: PLR0913
     began = time.monotonic()
     deadline = None if seconds is None else began + seconds
     goal = find_objective(objective)
+    rules = find_convention(convention)
+    if rules.reuse is Reuse.TIMELOOP and (imperfect or uneven):
+        what = "the convention `timeloop` counts even mappings with perfect factors only"
+        raise InputError(Problem(what, "use `default`"))
     space = Mapspace(workload, hardware, imperfect, uneven)
-    evaluator = make_evaluator(workload, hardware, convention=convention)
+    evaluator = make_evaluator(workload, hardware, convention=rules)
     hunt = _Hunt(space, goal, evaluator, Random(f"{seed} {workload.einsum}"))
 
     def over() -> bool:
@@ -150,6 +154,8 @@ class _Hunt:
             cost = self.evaluator.price(mapping)
         except InfeasibleError as error:
             self.violations = self.violations or error.violations
+            return None
+        except InputError:  # one of the few mappings that have no closed form
             return None
         if self.best is None or self.objective.key(cost) < self.objective.key(self.best):
             self.best = cost

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tilewright.errors import InfeasibleError, InputError, Problem, did_you_mean
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.mapping import Mapping, parse_mapping
+from tilewright.ir.nest import flatten
 from tilewright.ir.verify import axis_violations, verify_mapping
 from tilewright.ir.workload import Workload
 from tilewright.model import exact, timeloop
@@ -149,8 +150,12 @@ def compare_with_walk(
     if cost.convention.reuse is Reuse.TIMELOOP:
         what = "the convention `timeloop` has no walk: its second witness is Timeloop itself"
         raise InputError(Problem(what, "walk in the convention `default`"))
-    from tilewright.model.walk import walk  # it needs NumPy, which the closed form does not
+    from tilewright.model.walk import LONGEST, length, walk  # NumPy: the closed form needs none
 
+    steps = length(flatten(cost.mapping, cost.hardware))
+    if steps > LONGEST:
+        what = f"the walk would take {steps:,} steps; the limit is {LONGEST:,}"
+        raise InputError(Problem(what, "walk a smaller layer with the same kind of mapping"))
     walked = walk(cost.workload, cost.hardware, cost.mapping, cost.convention, on_progress)
     pairs = [
         ("macs", cost.counts.macs, walked.macs),

@@ -259,6 +259,9 @@ class _Question:
         size = self.sizes[dim]
         others = [(loop.extent, loop.step) for at, loop in loops if at >= depth or not loop.spatial]
         first, stop = self.inner_window(dim)
+        end = 1 + sum((extent - 1) * step for extent, step in (*own, *others))
+        if (first, stop) == UNBOUNDED and end <= size:
+            return [(math.prod(extent for extent, _ in own), 0)]
         found: dict[tuple[int, int], tuple[int, int]] = {}
         for origin in offsets(own):
             if origin >= size:

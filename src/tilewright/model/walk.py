@@ -35,6 +35,9 @@ Words = int
 _CACHE_BITS = 1 << 29
 """Tiles that are kept to be found again take no more memory than this, in bits."""
 
+LONGEST = 10**10
+"""Steps that are still walked: some hours."""
+
 _CHUNK = 1 << 18
 """Multiply-accumulates looked at together, so that memory is bounded."""
 
@@ -60,13 +63,13 @@ def walk(
     Source: `spec/model.md §3`, "the walk is the definition".
     """
     nest = flatten(mapping, hardware)
-    journey = _Journey(workload, hardware, nest, convention, on_progress, _length(nest))
+    journey = _Journey(workload, hardware, nest, convention, on_progress, length(nest))
     for operand in workload.operands:
         _walk_operand(journey, operand)
     return journey.counts()
 
 
-def _length(nest: Nest) -> int:
+def length(nest: Nest) -> int:
     """The steps of all instances, of all blocks and of the MACs."""
     depths = [store.depth for stores in nest.stores.values() for store in stores[1:]]
     depths += [len(nest.loops)] * len(nest.stores)

@@ -215,6 +215,12 @@ def _notes(result: NetworkResult) -> Iterable[RenderableType]:
     if result.network.not_costed:
         listed = ", ".join(f"{op} {count}" for op, count in result.network.not_costed)
         yield Text(f"not costed: {listed}")
+    if result.cycles:
+        power = result.energy_pj * 1e-12 / result.latency_s
+        yield Text(
+            f"total: {duration(result.latency_s)} at {result.hardware.clock_ghz:g} GHz, "
+            f"{power:.3f} W on average"
+        )
     yield Text(
         f"mapspace: {result.mapspace}; convention `{result.convention.name}`; "
         f"seed {result.seed}; {result.seconds:.1f} s"
