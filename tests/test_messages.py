@@ -1,6 +1,6 @@
 """What a user reads when something is wrong: every message whole, as it is printed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -206,19 +206,21 @@ def test_wrong_command(
     golden(f"command/{case}.txt", message(capsys, tmp_path, 2, *WRONG_COMMANDS[case]))
 
 
-def onnx_model(path: Path, shape: list[int | str | None] | None, weights: list[int]) -> None:
+def onnx_model(
+    path: Path, shape: Sequence[int | str | None] | None, weights: Sequence[int]
+) -> None:
     """A graph with one convolution, its input of the given shape."""
-    from onnx import TensorProto, helper, save
+    from onnx import TensorProto, helper
 
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)
     output = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
     kernel = helper.make_tensor_value_info("kernel", TensorProto.FLOAT, weights)
     node = helper.make_node("Conv", ["image", "kernel"], ["out"], name="conv")
     graph = helper.make_graph([node], "g", [image, kernel], [output])
-    save(helper.make_model(graph), str(path))
+    path.write_bytes(helper.make_model(graph).SerializeToString())
 
 
-ONNX = {
+ONNX: dict[str, tuple[list[int | str | None] | None, list[int]]] = {
     "symbolic-batch": (["batch", 3, 8, 8], [4, 3, 3, 3]),
     "dynamic-shape": ([1, 3, "height", None], [4, 3, 3, 3]),
     "missing-shape": (None, [4, 3, 3, 3]),
