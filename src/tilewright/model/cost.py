@@ -34,6 +34,17 @@ class OperandCost:
     moves: Tally
     energy_pj: float
 
+    def to_json(self) -> dict[str, int | float]:
+        """The words moved and their energy, by name."""
+        return {
+            "tile_words": self.tile_words,
+            "reads": self.moves.reads,
+            "fills": self.moves.fills,
+            "updates": self.moves.updates,
+            "drains": self.moves.drains,
+            "energy_pj": self.energy_pj,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class LevelCost:
@@ -191,16 +202,7 @@ class Cost:
 
         return pd.DataFrame(
             [
-                {
-                    "memory": level.memory,
-                    "operand": name,
-                    "tile_words": cost.tile_words,
-                    "reads": cost.moves.reads,
-                    "fills": cost.moves.fills,
-                    "updates": cost.moves.updates,
-                    "drains": cost.moves.drains,
-                    "energy_pj": cost.energy_pj,
-                }
+                {"memory": level.memory, "operand": name} | cost.to_json()
                 for level in self.levels
                 for name, cost in level.operands.items()
             ]
@@ -410,22 +412,11 @@ def _transfer_cycles(bits: int, source: Level, sink: Level) -> int:
 
 
 def _level_json(level: LevelCost) -> dict[str, object]:
-    operands = {
-        name: {
-            "tile_words": cost.tile_words,
-            "reads": cost.moves.reads,
-            "fills": cost.moves.fills,
-            "updates": cost.moves.updates,
-            "drains": cost.moves.drains,
-            "energy_pj": cost.energy_pj,
-        }
-        for name, cost in level.operands.items()
-    }
     return {
         "memory": level.memory,
         "instances": level.instances,
         "cycles": level.cycles,
-        "operands": operands,
+        "operands": {name: cost.to_json() for name, cost in level.operands.items()},
         "network_pj": level.network_pj,
         "leak_pj": level.leak_pj,
         "area_mm2": level.area_mm2,
