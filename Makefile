@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow golden bench agreement clean
+.PHONY: help demo test check test-slow golden bench agreement accuracy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ bench: $(BIN)/tilewright ## measure what the project promises, on this machine
 
 agreement: $(BIN)/tilewright ## the report on Timeloop's recorded runs: docs/timeloop-agreement.md
 	$(BIN)/python experiments/timeloop_agreement.py
+
+accuracy: $(BIN)/tilewright ## how far older bandwidth models are from what moves: docs/model-accuracy.md
+	$(BIN)/python experiments/model_accuracy.py
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
