@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cost import CHIP, MAPPING, SMALL
+from test_cost import CHIP, MAPPING, SMALL, cost_of
 
 from tilewright import zoo
 from tilewright.cli import main as program
@@ -135,6 +135,19 @@ def test_a_bug_is_no_traceback(
     monkeypatch.setenv("TILEWRIGHT_DEBUG", "1")
     run(["evaluate", *nouns])
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_what_is_not_installed_is_named(
+    capsys: pytest.CaptureFixture[str], nouns: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_for_a_frame(*_: object, **__: object) -> None:
+        cost_of().to_frame()
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.setattr("tilewright.cli.evaluate.evaluate", ask_for_a_frame)
+    found = document(capsys, "evaluate", *nouns, code=3)
+    assert found["error"]["kind"] == "tool"
+    assert found["error"]["problems"][0]["fix"] == "pip install 'tilewright[pandas]'"
 
 
 def test_show_a_network(capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,16 +284,12 @@ UNEVEN = "DRAM[W I O]: K2\nGLB[]: P3\nGLB[I O]: C4 | K4@x\nRF[W]: P2\nRF[I O]: R
 
 @pytest.mark.parametrize(("name", "mapping"), [("even", MAPPING), ("uneven", UNEVEN)])
 def test_nests(name: str, mapping: str, golden: Golden) -> None:
-    from test_cost import cost_of
-
     cost = cost_of(CHIP.replace("{memory: RF,", "{memory: RF, capacity: 24B,"), mapping)
     golden(f"nest/{name}.txt", format_nest(cost) + "\n")
     golden(f"nest/{name}.svg", draw_nest(cost) + "\n")
 
 
 def test_names_in_a_picture_are_text() -> None:
-    from test_cost import cost_of
-
     hostile = SMALL.replace("small", '"<script>alert(1)</script>"')
     picture = draw_nest(cost_of(layer=hostile))
     assert "<script>" not in picture

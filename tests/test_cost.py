@@ -1,13 +1,14 @@
 """What counts cost: the specification's own example, each term by itself, and that parts sum up."""
 
 import math
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from strategies import Triple, triples
 
-from tilewright.errors import InfeasibleError, InputError, Source
+from tilewright.errors import InfeasibleError, InputError, MissingToolError, Source
 from tilewright.ir.files import parse_hardware, parse_network
 from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 from tilewright.ir.workload import Workload, conv2d, einsum
@@ -332,9 +333,26 @@ def test_multicast_off_is_paid_for() -> None:
     assert glb.fanout.multicast
 
 
-def test_a_cost_shows_as_a_table() -> None:
+def test_a_cost_is_a_frame() -> None:
+    frame = cost_of().to_frame()
+    assert list(frame.columns[:3]) == ["memory", "operand", "tile_words"]
+    assert len(frame) == 8
+
+
+def test_a_frame_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingToolError) as caught:
+        cost_of().to_frame()
+    (problem,) = caught.value.problems
+    assert problem.fix == "pip install 'tilewright[pandas]'"
+    assert caught.value.exit_code == 3
+
+
+def test_a_cost_shows_as_a_table_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
     cost = cost_of()
-    assert list(cost.to_frame().columns[:3]) == ["memory", "operand", "tile_words"]
-    assert len(cost.to_frame()) == 8
+    lines = str(cost).split("\n")
+    assert lines[1].split()[:3] == ["memory", "operand", "tile_words"]
+    assert len(lines) == 2 + 8
     assert "small on small-chip (default): 0.094 µJ, 144 cycles" in str(cost)
     assert "<table" in cost._repr_html_()

@@ -1,13 +1,14 @@
 """The seeded search, its mapspace, and networks."""
 
 import math
+import sys
 from collections import Counter
 from random import Random
 
 import pytest
 from mapper_contract import CHIP, CONV, MapperContract
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, MissingToolError
 from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.verify import verify_mapping
 from tilewright.ir.workload import Layer, conv2d, einsum, gather_network
@@ -89,6 +90,20 @@ def test_a_network_maps_layer_by_layer() -> None:
     assert len(result.to_frame()) == 2
     assert "<table" in result._repr_html_()
     assert "net on contract" in str(result)
+
+
+def test_a_network_shows_as_a_table_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    chip = Hardware("halves", (Level("DRAM"), Level("RF", 40, keeps=frozenset({"W", "I", "O"}))))
+    network = gather_network("net", [Layer(CONV), Layer(conv2d("<pw>", K=1, C=1, P=1, Q=1))])
+    result = map_network(network, chip, jobs=1)
+    title, head, first, second = str(result).split("\n")
+    assert title == "net on halves"
+    assert head.split()[:3] == ["layer", "repeat", "energy_pj"]
+    assert (first.split(), second.split()) == (["conv", "1"], ["<pw>", "1"])
+    assert "<td>&lt;pw&gt;</td>" in result._repr_html_()
+    with pytest.raises(MissingToolError, match="pip install"):
+        result.to_frame()
 
 
 def test_processes_give_the_same_answer() -> None:

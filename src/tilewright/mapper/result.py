@@ -16,6 +16,7 @@ from tilewright.ir.mapping import format_mapping
 from tilewright.ir.workload import Network, Workload
 from tilewright.model.convention import Convention
 from tilewright.model.cost import Cost
+from tilewright.model.table import Row, as_frame, as_html, as_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,33 +230,35 @@ class NetworkResult:
         return document
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row per layer as a pandas frame: pJ, cycles, words."""
-        import pandas as pd
+        """One row per layer as a pandas frame: pJ, cycles, words.
 
-        return pd.DataFrame(
-            [
-                {
-                    "layer": layer.workload.name,
-                    "repeat": layer.repeat,
-                    "macs": layer.workload.macs,
-                    "status": layer.status.value,
-                    "energy_pj": None if c is None else c.energy_pj,
-                    "cycles": None if c is None else c.cycles,
-                    "utilization": None if c is None else c.utilization,
-                    "dram_words": None if c is None else c.dram_words,
-                    "dram_limit_words": None if c is None else c.limit.words,
-                    "gap": layer.gap,
-                    "mapping": None if c is None else format_mapping(c.mapping),
-                }
-                for layer in self.layers
-                for c in [layer.cost]
-            ]
-        )
+        Raises: `MissingToolError` if pandas, an extra, is not installed.
+        """
+        return as_frame(self._rows())
+
+    def _rows(self) -> list[Row]:
+        return [
+            {
+                "layer": layer.workload.name,
+                "repeat": layer.repeat,
+                "macs": layer.workload.macs,
+                "status": layer.status.value,
+                "energy_pj": None if c is None else c.energy_pj,
+                "cycles": None if c is None else c.cycles,
+                "utilization": None if c is None else c.utilization,
+                "dram_words": None if c is None else c.dram_words,
+                "dram_limit_words": None if c is None else c.limit.words,
+                "gap": layer.gap,
+                "mapping": None if c is None else format_mapping(c.mapping),
+            }
+            for layer in self.layers
+            for c in [layer.cost]
+        ]
 
     def __str__(self) -> str:
         columns = ["layer", "repeat", "energy_pj", "cycles", "dram_words", "dram_limit_words"]
-        table = self.to_frame()[columns].to_string(index=False)
+        table = as_text([{name: row[name] for name in columns} for row in self._rows()])
         return f"{self.network.name} on {self.hardware.name}\n{table}"
 
     def _repr_html_(self) -> str:
-        return self.to_frame().to_html(index=False)
+        return as_html(self._rows())

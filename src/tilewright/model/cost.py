@@ -18,6 +18,7 @@ from tilewright.model import timeloop
 from tilewright.model.convention import Convention, Reuse
 from tilewright.model.counts import Counts, Group, Tally
 from tilewright.model.limit import DramLimit, dram_limit
+from tilewright.model.table import Row, as_frame, as_html, as_text
 from tilewright.tech import Provenance
 
 if TYPE_CHECKING:
@@ -197,24 +198,26 @@ class Cost:
         }
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row per level and operand as a pandas frame, words and pJ."""
-        import pandas as pd
+        """One row per level and operand as a pandas frame, words and pJ.
 
-        return pd.DataFrame(
-            [
-                {"memory": level.memory, "operand": name} | cost.to_json()
-                for level in self.levels
-                for name, cost in level.operands.items()
-            ]
-        )
+        Raises: `MissingToolError` if pandas, an extra, is not installed.
+        """
+        return as_frame(self._rows())
+
+    def _rows(self) -> list[Row]:
+        return [
+            {"memory": level.memory, "operand": name} | cost.to_json()
+            for level in self.levels
+            for name, cost in level.operands.items()
+        ]
 
     def __str__(self) -> str:
-        return f"{self._headline()}\n{self.to_frame().to_string(index=False)}"
+        return f"{self._headline()}\n{as_text(self._rows())}"
 
     def _repr_html_(self) -> str:
         from html import escape
 
-        table = self.to_frame().to_html(index=False)
+        table = as_html(self._rows())
         return f"<p>{escape(self._headline())}</p><pre>{escape(str(self.mapping))}</pre>{table}"
 
     def _headline(self) -> str:
