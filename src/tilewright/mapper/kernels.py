@@ -1,0 +1,954 @@
+"""The compiled search: branch and bound over chains of tiles, unrollings and classes of orders.
+
+Owns: the exact price of a chain, the bound of a part of one, and the depth-first search. Why the
+classes suffice and the bounds are bounds is proved in `docs/optimal-mapper.md`.
+
+Non-goals: preparing tables (`mapper/prepare.py`), time and progress (`mapper/optimal.py`).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tilewright.mapper.compiled import compiled_in_place as compiled
+from tilewright.mapper.problem import Floats, Integers, Problem, Template
+
+ENERGY, CYCLES, EDP, DRAM = range(4)
+TIE = 1e-12
+"""Relative difference below which two sums of the same energies in another order are equal."""
+
+
+class Path(NamedTuple):
+    """Where the search stands: one row per boundary or stage, and what has been found.
+
+    Attributes:
+        tile: (K + 1, D + 1) tiles, outermost first.
+        spread: (K, D + 1) unrollings.
+        span: (K, D + 1) tiles times unrolling: what all instances hold together.
+        moved: (K,) bit mask of the dims with a temporal loop in a stage.
+        stay: (K,) the operand that stays in the innermost loops; -1 for none.
+        slide, glide: (K,) the dim whose loop is innermost; the one that moves the staying operand.
+        energy, words: (K + 1,) pJ and words of the outermost memory for all edges so far.
+        reads, writes: (K + 1, L) bits on the ports of all instances.
+        copies: (K + 1,) instances in use.
+        ahead: (K + 1,) the least energy of MACs' words, known once the fan-out is.
+        loose: (K + 1,) whether the price may be below the real one.
+        row: (K + 1,) the tile's row; group: (K + 1,) class of cycles, -1 if not yet known.
+        limits: (5,) most energy, cycles, words and EDP, and the search's threshold.
+        best: (5,) objective, energy, cycles, words of the best chain; 1 if there is one.
+        best_tile, best_spread, best_class: its tiles, unrollings and (K, 3) classes.
+        buffer_tile, buffer_spread, buffer_class, buffer_value: chains whose price is loose.
+        allowed: (K,) energy that edges inside may take; stays: (K, O) that of what stays.
+        next_row, next_spread, next_class, class_count: (K,) how far the search has come.
+        classes: (K, 64, 3) of the orders of a stage.
+        count: (4,) chains priced, loose chains, the flag that stops the search, nodes.
+    """
+
+    tile: Integers
+    spread: Integers
+    span: Integers
+    moved: Integers
+    stay: Integers
+    slide: Integers
+    glide: Integers
+    energy: Floats
+    words: Floats
+    reads: Floats
+    writes: Floats
+    copies: Floats
+    ahead: Floats
+    loose: Integers
+    row: Integers
+    group: Integers
+    limits: Floats
+    best: Floats
+    best_tile: Integers
+    best_spread: Integers
+    best_class: Integers
+    buffer_tile: Integers
+    buffer_spread: Integers
+    buffer_class: Integers
+    buffer_value: Floats
+    allowed: Floats
+    stays: Floats
+    next_row: Integers
+    next_spread: Integers
+    next_class: Integers
+    class_count: Integers
+    classes: Integers
+    count: Integers
+
+
+@compiled
+def copied(problem: Problem, spread: Integers, operand: int) -> float:
+    """To how many instances an unrolling copies the words of an operand."""
+    times = 1.0
+    for dim in range(len(problem.sizes)):
+        if not problem.uses[operand] >> dim & 1:
+            times *= problem.val[dim, spread[dim]]
+    return times
+
+
+@compiled
+def rewinds(problem: Problem, path: Path, stage: int, rank: int, first: bool) -> bool:
+    """Whether a loop further out may move a tile by what the sliding loop rewinds it.
+
+    `first` says which of the rank's two dims slides.
+    """
+    own, other = problem.rank_a[rank], problem.rank_b[rank]
+    step, step_other = problem.step_a[rank], problem.step_b[rank]
+    if not first:
+        own, other, step, step_other = other, own, step_other, step
+    val = problem.val
+    back = step * (val[own, path.tile[stage, own]] - val[own, path.span[stage, own]])
+    total = back
+    for k in range(stage, -1, -1):
+        span_own, span_other = val[own, path.span[k, own]], val[other, path.span[k, other]]
+        more = step * (val[own, path.tile[k, own]] - span_own) if k < stage else 0
+        more_other = step_other * (val[other, path.tile[k, other]] - span_other)
+        for rewound in (back, total, total + more, total + more_other):
+            if more_other > 0 and step_other * span_other == rewound:
+                return True
+            if more > 0 and step * span_own == rewound:
+                return True
+        total += more + more_other
+    return False
+
+
+@compiled
+def _plain_rank(problem: Problem, path: Path, rank: int, c: int, stage: int, slide: int) -> float:
+    """Words of a rank that enter tiles at boundary `c`, instances counted one by one."""
+    a, b = problem.rank_a[rank], problem.rank_b[rank]
+    at, bt = path.tile[c, a], path.tile[c, b]
+    words = problem.visits[rank, at, bt]
+    if slide == a:
+        words -= problem.kept_a[rank, path.tile[stage, a], path.span[stage, a], at, bt]
+    elif slide == b:
+        words -= problem.kept_b[rank, path.tile[stage, b], path.span[stage, b], bt, at]
+    return words
+
+
+@compiled
+def _joint_rank(
+    problem: Problem, path: Path, rank: int, c: int, stage: int, slide: int, j: int
+) -> float:
+    """The same, tiles at one place counted once, both dims being unrolled in stage `j`."""
+    a, b = problem.rank_a[rank], problem.rank_b[rank]
+    at, bt = path.tile[j + 1, a], path.tile[j + 1, b]
+    au, bu = path.span[j, a], path.span[j, b]
+    if c > j + 1:
+        return problem.single[rank, au, at, bu, bt]
+    words = problem.joint[rank, au, at, bu, bt]
+    if slide == a:
+        words -= problem.joint_a[rank, path.tile[stage, a], au, at, bu, bt]
+    elif slide == b:
+        words -= problem.joint_b[rank, path.tile[stage, b], bu, bt, au, at]
+    return words
+
+
+@compiled
+def rank_words(
+    problem: Problem,
+    template: Template,
+    path: Path,
+    rank: int,
+    c: int,
+    stage: int,
+    slide: int,
+    parent: int,
+) -> float:
+    """Words of a sliding rank that enter tiles at boundary `c`.
+
+    Loops of `stage` move the tile, the one over `slide` innermost. Instances along multicasting
+    fan-outs of stages from `parent` on count once where they have the same tile.
+    """
+    a, b = problem.rank_a[rank], problem.rank_b[rank]
+    at, bt = path.tile[c, a], path.tile[c, b]
+    if problem.spills[rank, at, bt]:
+        path.loose[c] = 1
+        return problem.floor[rank, at, bt]
+    copies_a, copies_b, joint = 1, 1, -1
+    for j in range(parent, c):
+        fan = template.fan[j]
+        if fan >= 0 and problem.multicast[fan]:
+            here_a = problem.val[a, path.spread[j, a]]
+            here_b = problem.val[b, path.spread[j, b]]
+            copies_a *= here_a
+            copies_b *= here_b
+            if here_a > 1 and here_b > 1:
+                joint = j
+    words = _plain_rank(problem, path, rank, c, stage, slide)
+    if copies_a > 1 and copies_b > 1:
+        known = joint >= 0
+        if known:
+            known = (
+                problem.val[a, path.spread[joint, a]] == copies_a
+                and problem.val[b, path.spread[joint, b]] == copies_b
+            )
+        if known and c == len(path.stay):
+            words = _joint_rank(problem, path, rank, c, stage, slide, joint)
+        elif (
+            known
+            and joint == c - 1
+            and (
+                slide < 0
+                or (slide != a and slide != b)
+                or path.span[stage, slide] == path.span[joint, slide]
+            )
+        ):
+            words = _joint_rank(problem, path, rank, c, stage, slide, joint)
+        else:
+            words /= min(copies_a, copies_b)
+            path.loose[c] = 1
+    if (slide == a and rewinds(problem, path, stage, rank, True)) or (
+        slide == b and rewinds(problem, path, stage, rank, False)
+    ):
+        path.loose[c] = 1
+        own, other = (a, b) if slide == a else (b, a)
+        val = problem.val
+        sweeps = (
+            problem.sizes[own]
+            / val[own, path.tile[stage, own]]
+            * (val[own, path.span[stage, own]] / val[own, path.tile[c, own]])
+        )
+        if other < len(problem.sizes):
+            sweeps *= problem.sizes[other] / val[other, path.tile[c, other]]
+        words = max(0.0, words - sweeps * problem.largest[rank, at, bt])
+    return words
+
+
+@compiled
+def arrivals(
+    problem: Problem, template: Template, path: Path, c: int, operand: int, parent: int
+) -> tuple[float, float]:
+    """Words of an operand that enter tiles at boundary `c`.
+
+    Returns: counted at every instance, and counted once where instances have the same tile for
+    another reason than that the operand is copied (see `rank_words`).
+    """
+    stage, slide, times = c - 1, -1, 1.0
+    if c == len(path.stay):
+        for dim in range(len(problem.sizes)):
+            if not problem.uses[operand] >> dim & 1:
+                times *= problem.sizes[dim]
+    else:
+        while stage >= 0 and path.moved[stage] & problem.uses[operand] == 0:
+            times *= copied(problem, path.spread[stage], operand)
+            stage -= 1
+        if stage >= 0:
+            stays = path.stay[stage] == operand
+            slide = path.glide[stage] if stays else path.slide[stage]
+            outer = path.tile[stage] if stays else path.tile[stage + 1]
+            if stays:
+                times *= copied(problem, path.spread[stage], operand)
+            for dim in range(len(problem.sizes)):
+                if not problem.uses[operand] >> dim & 1:
+                    times *= problem.sizes[dim] / problem.val[dim, outer[dim]]
+    words = problem.plain[operand] * times
+    grouped = words
+    for rank in range(len(problem.rank_op)):
+        if problem.rank_op[rank] == operand:
+            words *= rank_words(problem, template, path, rank, c, stage, slide, c)
+            grouped *= rank_words(problem, template, path, rank, c, stage, slide, parent)
+    return words, grouped
+
+
+@compiled
+def add_edge(problem: Problem, template: Template, path: Path, c: int, operand: int) -> None:
+    """Add energy, port bits and words of an operand's moves into boundary `c`."""
+    stages = len(path.stay)
+    parent = c - 1
+    while not template.keeps[parent, operand]:
+        parent -= 1
+    words, grouped = arrivals(problem, template, path, c, operand, parent)
+    is_output = operand == len(problem.uses) - 1
+    outside, multicast, reduced, apart = 1.0, 1.0, 1.0, 1.0
+    for j in range(c):
+        if template.fan[j] >= 0:
+            times = copied(problem, path.spread[j], operand)
+            if j < parent:
+                outside *= times
+                continue
+            if problem.multicast[template.fan[j]]:
+                multicast *= times
+            else:
+                apart *= times
+            if problem.reduction[template.fan[j]]:
+                reduced *= times
+    reads = grouped / multicast
+    updates = 0.0
+    up = template.level[parent]
+    if is_output:
+        reads -= problem.distinct[operand] * outside * apart
+        updates = words / reduced
+    finished = 0.0
+    if is_output and outside * apart * multicast == 1.0 and c < stages:
+        finished = problem.distinct[operand] * problem.finished
+    bits = problem.bits[operand]
+    energy = reads * problem.read[up, operand]
+    if is_output:
+        energy += (updates - finished) * problem.update[up, operand]
+    path.reads[c, up] += reads * bits
+    path.writes[c, up] += (updates - finished) * bits
+    if parent == 0:
+        path.words[c] += reads + updates
+    if c < stages:
+        down = template.level[c]
+        fills = words
+        if is_output:
+            fills -= problem.distinct[operand] * outside * apart * multicast
+            energy += (words - finished) * problem.read[down, operand]
+            path.reads[c, down] += (words - finished) * bits
+        energy += fills * problem.write[down, operand]
+        path.writes[c, down] += fills * bits
+    for j in range(parent, c):
+        fan = template.fan[j]
+        if fan >= 0 and problem.hop[fan] > 0:
+            energy += problem.hop[fan] * _hop_words(
+                problem, template, path, c, operand, parent, j, words
+            )
+    path.energy[c] += energy
+
+
+@compiled
+def _hop_words(
+    problem: Problem,
+    template: Template,
+    path: Path,
+    c: int,
+    operand: int,
+    parent: int,
+    stage: int,
+    words: float,
+) -> float:
+    """Words times receivers on the fan-out of a stage."""
+    inner, inner_reduced, apart = 1.0, 1.0, 1.0
+    for j in range(c):
+        if template.fan[j] >= 0:
+            times = copied(problem, path.spread[j], operand)
+            joins = j > stage and problem.multicast[template.fan[j]]
+            if joins:
+                inner *= times
+            else:
+                apart *= times
+            if j > stage and problem.reduction[template.fan[j]]:
+                inner_reduced *= times
+    if operand < len(problem.uses) - 1:
+        _, grouped = arrivals(problem, template, path, c, operand, min(stage + 1, c))
+        return grouped / inner
+    return words / inner - problem.distinct[operand] * apart + words / inner_reduced
+
+
+@compiled
+def edge_floor(
+    problem: Problem, template: Template, c: int, operand: int, words: float, spread: int
+) -> float:
+    """The least energy of an edge into boundary `c` that moves so many words.
+
+    `spread` is the unrolling of the stage outside, -1 without one.
+    """
+    share, copies, merged = 1.0, 1.0, 1.0
+    if spread >= 0:
+        fan = template.fan[c - 1]
+        copies = template.phis[spread, operand]
+        if problem.multicast[fan]:
+            share = template.saved[spread, operand]
+        if problem.reduction[fan]:
+            merged = 1.0 / copies
+    if operand < len(problem.uses) - 1:
+        return words * (template.fill[c, operand] + template.load[c, operand] * share)
+    down = template.level[c]
+    first = template.first_fill[c, operand] * copies
+    loads = words * share - template.first_load[c, operand] * (copies * share)
+    return (
+        words * problem.read[down, operand]
+        + max(words - first, 0.0) * problem.write[down, operand]
+        + max(loads, 0.0) * template.load[c, operand]
+        + words * merged * template.merge[c, operand]
+        - template.discount[c, operand]
+    )
+
+
+@compiled
+def inner_floor(template: Template, stage: int, row: int, group: int) -> float:
+    """The least energy of all edges into boundaries inside the tile of a row."""
+    least = template.moving[stage, group]
+    for operand in range(template.staying.shape[1]):
+        stays = (
+            template.staying[stage, operand, group]
+            + template.stay_slope[stage, operand] * template.arrivals[row, operand]
+            + template.stay_offset[stage, operand]
+        )
+        least = min(least, stays)
+    return least
+
+
+@compiled
+def stage_floors(
+    problem: Problem, template: Template, stage: int, inside: Floats, costs: Floats
+) -> None:
+    """Fill `moving` and `staying` of a stage, those of the stages inside being known.
+
+    `inside` (G,) and `costs` (O,) are room to work in.
+    """
+    operands, c = len(problem.uses), stage + 1
+    groups = len(template.group_cycles)
+    low, high = template.spread_start[stage], template.spread_start[stage + 1]
+    none = high == low
+    for row in range(template.tile_start[c], template.tile_start[c + 1]):
+        if not template.front[row]:
+            continue
+        for group in range(groups):
+            inside[group] = inner_floor(template, c, row, group)
+        for spread in range(low, max(high, low + 1)):
+            if not none and not template.leading[spread]:
+                continue
+            total = 0.0 if none else template.mac_floor[spread]
+            for operand in range(operands):
+                costs[operand] = 0.0
+                if template.keeps[c, operand]:
+                    words = template.fills[row, operand]
+                    which = -1 if none else spread
+                    costs[operand] = edge_floor(problem, template, c, operand, words, which)
+                    total += costs[operand]
+            first, last = 0, groups
+            if stage == template.primary:
+                first = template.group[spread]
+                last = first + 1
+            for group in range(first, last):
+                whole = total + inside[group]
+                template.moving[stage, group] = min(template.moving[stage, group], whole)
+                for operand in range(operands):
+                    if template.keeps[c, operand]:
+                        rest = whole - costs[operand]
+                        if rest < template.staying[stage, operand, group]:
+                            template.staying[stage, operand, group] = rest
+
+
+@compiled
+def objective_of(objective: int, energy: float, cycles: float, words: float) -> float:
+    """The value that is minimised."""
+    if objective == ENERGY:
+        return energy
+    if objective == CYCLES:
+        return cycles
+    return energy * cycles if objective == EDP else words
+
+
+@compiled
+def _admits(path: Path, objective: int, energy: float, cycles: float, words: float) -> float:
+    """The objective's value, or infinity where a limit or the best one found is in the way."""
+    limits = path.limits
+    if energy > limits[0] or cycles > limits[1] or words > limits[2]:
+        return np.inf
+    if energy * cycles > limits[3]:
+        return np.inf
+    value = objective_of(objective, energy, cycles, words)
+    if value > limits[4] or value >= path.best[0] * (1 - TIE):
+        return np.inf
+    return value
+
+
+@compiled
+def _port_cycles(problem: Problem, template: Template, path: Path, c: int) -> float:
+    """The least cycles that the ports need for the edges into boundaries up to `c`."""
+    cycles, instances = 0.0, 1.0
+    for k in range(len(path.stay)):
+        if k > c:
+            break
+        level = template.level[k]
+        if k > 0:
+            instances = path.copies[k]
+        reads, writes = path.reads[c, level] / instances, path.writes[c, level] / instances
+        cycles = max(cycles, reads / problem.read_width[level])
+        cycles = max(cycles, writes / problem.write_width[level])
+        cycles = max(cycles, (reads + writes) / problem.width[level])
+    return np.ceil(cycles - 1e-6)
+
+
+@compiled
+def node_floor(problem: Problem, template: Template, path: Path, c: int, objective: int) -> float:
+    """The least objective of all chains that begin like the path, up to boundary `c`."""
+    ports = _port_cycles(problem, template, path, c)
+    words = path.words[c] + template.idle_words[c]
+    known = path.group[c]
+    first, last = (known, known + 1) if known >= 0 else (0, len(template.group_cycles))
+    least = np.inf
+    for group in range(first, last):
+        cycles = max(ports, template.group_cycles[group])
+        energy = path.energy[c] + path.ahead[c] + problem.mac_pj + problem.leak * cycles
+        energy += inner_floor(template, c, path.row[c], group)
+        least = min(least, _admits(path, objective, energy, cycles, words))
+    return least
+
+
+@compiled
+def _enter(problem: Problem, path: Path, c: int) -> None:
+    """Begin the sums of boundary `c` with those of the boundary outside."""
+    path.energy[c] = path.energy[c - 1]
+    path.words[c] = path.words[c - 1]
+    path.loose[c] = path.loose[c - 1]
+    for level in range(len(problem.width)):
+        path.reads[c, level] = path.reads[c - 1, level]
+        path.writes[c, level] = path.writes[c - 1, level]
+
+
+@compiled
+def _overflows(problem: Problem, template: Template, path: Path) -> bool:
+    """Whether tiles do not fit now that it is known where outputs are partial sums."""
+    stages, output = len(path.stay), len(problem.uses) - 1
+    for k in range(1, stages):
+        level = template.level[k]
+        need = 0.0
+        for operand in range(output + 1):
+            if not template.keeps[k, operand]:
+                continue
+            words = 1.0
+            for dim in range(len(problem.sizes)):
+                if problem.uses[operand] >> dim & 1:
+                    words *= _unless_sliding(problem, path, k, operand, dim)
+            for rank in range(len(problem.rank_op)):
+                if problem.rank_op[rank] == operand:
+                    a, b = problem.rank_a[rank], problem.rank_b[rank]
+                    words *= problem.largest[rank, path.tile[k, a], path.tile[k, b]]
+            bits = problem.store_bits[operand]
+            if operand == output and _accumulates(problem, template, path, k):
+                bits = problem.bits[operand]
+            if words * bits > problem.room[level, operand]:
+                return True
+            need += words * bits
+        if need > problem.shared[level]:
+            return True
+    return False
+
+
+@compiled
+def _unless_sliding(problem: Problem, path: Path, k: int, operand: int, dim: int) -> float:
+    """The tile's size along a dim, or 1 if the dim is one of a sliding rank of the operand."""
+    for rank in range(len(problem.rank_op)):
+        if problem.rank_op[rank] == operand and (
+            problem.rank_a[rank] == dim or problem.rank_b[rank] == dim
+        ):
+            return 1.0
+    return float(problem.val[dim, path.tile[k, dim]])
+
+
+@compiled
+def _accumulates(problem: Problem, template: Template, path: Path, k: int) -> bool:
+    """Whether words of the output are updated more than once at boundary `k`."""
+    output, stages = len(problem.uses) - 1, len(path.stay)
+    c = k + 1
+    while c < stages and not template.keeps[c, output]:
+        c += 1
+    updates, _ = arrivals(problem, template, path, c, output, c)
+    for j in range(k, c):
+        if template.fan[j] >= 0 and problem.reduction[template.fan[j]]:
+            updates /= copied(problem, path.spread[j], output)
+    return updates > problem.distinct[output]
+
+
+@compiled
+def _set_spread(problem: Problem, template: Template, path: Path, stage: int, spread: int) -> bool:
+    """Unroll a stage, both its tiles being known; whether that divides."""
+    dims = len(problem.sizes)
+    path.moved[stage] = 0
+    copies = 1.0
+    for dim in range(dims):
+        extent = 0 if spread < 0 else template.spreads[spread, dim]
+        outer = path.tile[stage, dim]
+        quotient = problem.quo[dim, outer, path.tile[stage + 1, dim]]
+        if quotient < 0:
+            return False
+        loop = problem.quo[dim, quotient, extent]
+        if loop < 0:
+            return False
+        path.spread[stage, dim] = extent
+        path.span[stage, dim] = problem.quo[dim, outer, loop]
+        if loop > 0:
+            path.moved[stage] |= 1 << dim
+        copies *= problem.val[dim, extent]
+    path.copies[stage + 1] = path.copies[stage] * copies
+    return True
+
+
+@compiled
+def _copy_rows(source: Integers, target: Integers) -> None:
+    for row in range(source.shape[0]):
+        for column in range(source.shape[1]):
+            target[row, column] = source[row, column]
+
+
+@compiled
+def _save_classes(path: Path, target: Integers) -> None:
+    for k in range(len(path.stay)):
+        target[k, 0] = path.stay[k]
+        target[k, 1] = path.slide[k]
+        target[k, 2] = path.glide[k]
+
+
+@compiled
+def _finish(problem: Problem, template: Template, path: Path, objective: int) -> None:
+    """Price whole chains: the last stage's unrollings, and the MACs' words."""
+    stages = len(path.stay)
+    low, high = template.spread_start[stages - 1], template.spread_start[stages]
+    for spread in range(low if high > low else -1, high if high > low else 0):
+        if not _set_spread(problem, template, path, stages - 1, spread):
+            continue
+        path.stay[stages - 1] = path.slide[stages - 1] = path.glide[stages - 1] = -1
+        _enter(problem, path, stages)
+        for operand in range(len(problem.uses)):
+            add_edge(problem, template, path, stages, operand)
+        cycles = max(
+            problem.macs / path.copies[stages], _port_cycles(problem, template, path, stages)
+        )
+        energy = path.energy[stages] + problem.mac_pj + problem.leak * cycles
+        words = path.words[stages]
+        path.count[0] += 1
+        value = _admits(path, objective, energy, cycles, words)
+        if value == np.inf or _overflows(problem, template, path):
+            continue
+        if path.loose[stages]:
+            _remember_loose(path, value)
+            continue
+        path.best[0], path.best[1], path.best[2], path.best[3] = value, energy, cycles, words
+        path.best[4] = 1
+        _copy_rows(path.tile, path.best_tile)
+        _copy_rows(path.spread, path.best_spread)
+        _save_classes(path, path.best_class)
+
+
+@compiled
+def _remember_loose(path: Path, value: float) -> None:
+    """Put a chain aside whose price is a bound only; the same tiles once, with the least."""
+    count = path.count[1]
+    if count >= len(path.buffer_value):
+        path.count[2] = 2
+        return
+    if count > 0:
+        last = count - 1
+        same = True
+        for k in range(len(path.stay)):
+            for dim in range(path.tile.shape[1]):
+                if (
+                    path.buffer_tile[last, k, dim] != path.tile[k, dim]
+                    or path.buffer_spread[last, k, dim] != path.spread[k, dim]
+                ):
+                    same = False
+        if same:
+            path.buffer_value[last] = min(value, path.buffer_value[last])
+            return
+    path.buffer_value[count] = value
+    _copy_rows(path.tile, path.buffer_tile[count])
+    _copy_rows(path.spread, path.buffer_spread[count])
+    _save_classes(path, path.buffer_class[count])
+    path.count[1] += 1
+
+
+@compiled
+def _classes(problem: Problem, moved: int, found: Integers) -> int:
+    """All classes of orders of the loops over some dims: (stay, slide, glide) rows.
+
+    Source: `docs/optimal-mapper.md`, Classes of orders.
+    """
+    count = 0
+    for operand in range(len(problem.uses)):
+        free = moved & ~problem.uses[operand]
+        if free == 0:
+            continue
+        inner = free & problem.slides
+        inner = inner if inner else free & -free
+        rest = moved & problem.uses[operand]
+        own = 0
+        for rank in range(len(problem.rank_op)):
+            if problem.rank_op[rank] == operand:
+                own |= 1 << problem.rank_a[rank] | 1 << problem.rank_b[rank]
+        outer = rest & own
+        outer = outer if outer else rest & -rest
+        for slide in range(len(problem.sizes)):
+            if not inner >> slide & 1:
+                continue
+            for glide in range(len(problem.sizes)):
+                if outer >> glide & 1:
+                    found[count, 0], found[count, 1], found[count, 2] = operand, slide, glide
+                    count += 1
+            if outer == 0:
+                found[count, 0], found[count, 1], found[count, 2] = operand, slide, -1
+                count += 1
+    common = moved
+    for operand in range(len(problem.uses)):
+        common &= problem.uses[operand]
+    common &= problem.slides if common & problem.slides else common & -common
+    if common & problem.slides == 0 and count > 0:
+        return count
+    for slide in range(len(problem.sizes)):
+        if common >> slide & 1:
+            found[count, 0], found[count, 1], found[count, 2] = -1, slide, -1
+            count += 1
+    if count == 0:
+        found[0, 0], found[0, 1], found[0, 2] = -1, -1, -1
+        count = 1
+    return count
+
+
+@compiled
+def _quick_floor(
+    problem: Problem, template: Template, path: Path, stage: int, row: int, objective: int
+) -> float:
+    """A bound of all chains that go on with the tile of a row, whatever is unrolled before it."""
+    operands, c = len(problem.uses), stage + 1
+    total, gain = 0.0, 0.0
+    for operand in range(operands):
+        if template.keeps[c, operand]:
+            moves = template.quick[row, operand]
+            total += moves
+            stays = (
+                template.stay_slope[stage, operand] * template.arrivals[path.row[stage], operand]
+                + template.stay_offset[stage, operand]
+            )
+            gain = max(gain, moves - stays)
+    energy = path.energy[stage] + path.ahead[stage] + problem.mac_pj + total - gain
+    energy += template.least_macs[stage]
+    ports = _port_cycles(problem, template, path, stage)
+    words = path.words[stage] + template.idle_words[stage]
+    known = path.group[stage]
+    first, last = (known, known + 1) if known >= 0 else (0, len(template.group_cycles))
+    least = np.inf
+    for group in range(first, last):
+        cycles = max(ports, template.group_cycles[group])
+        whole = energy + inner_floor(template, c, row, group) + problem.leak * cycles
+        least = min(least, _admits(path, objective, whole, cycles, words))
+    return least
+
+
+@compiled
+def _spread_floor(
+    problem: Problem,
+    template: Template,
+    path: Path,
+    stage: int,
+    row: int,
+    spread: int,
+    objective: int,
+) -> float:
+    """A bound of all chains that go on with a tile and an unrolling."""
+    operands, c = len(problem.uses), stage + 1
+    total, gain = 0.0, 0.0
+    for operand in range(operands):
+        if template.keeps[c, operand]:
+            moves = edge_floor(problem, template, c, operand, template.fills[row, operand], spread)
+            total += moves
+            stays = (
+                template.stay_slope[stage, operand] * template.arrivals[path.row[stage], operand]
+                + template.stay_offset[stage, operand]
+            )
+            gain = max(gain, moves - stays)
+    extra = template.mac_floor[spread] - template.least_macs[stage]
+    if total - gain + extra > path.allowed[stage]:
+        return np.inf
+    energy = path.energy[stage] + path.ahead[stage] + problem.mac_pj + total - gain
+    energy += template.mac_floor[spread]
+    group = path.group[stage]
+    if stage == template.primary:
+        group = template.group[spread]
+    if group < 0:
+        return 0.0
+    ports = _port_cycles(problem, template, path, stage)
+    cycles = max(ports, template.group_cycles[group])
+    whole = energy + inner_floor(template, c, row, group) + problem.leak * cycles
+    words = path.words[stage] + template.idle_words[stage]
+    return _admits(path, objective, whole, cycles, words)
+
+
+@compiled
+def _allowance(
+    problem: Problem, template: Template, path: Path, stage: int, objective: int
+) -> float:
+    """How much energy the edges into the next boundary may take at most, for a node.
+
+    From above: what `_quick_floor` adds beside them is taken at its least.
+    """
+    known = path.group[stage]
+    cycles = template.group_cycles[known if known >= 0 else 0]
+    cycles = max(cycles, _port_cycles(problem, template, path, stage))
+    energy = path.limits[0]
+    if cycles > 0:
+        energy = min(energy, path.limits[3] / cycles)
+    best = min(path.limits[4], path.best[0])
+    if objective == ENERGY:
+        energy = min(energy, best)
+    elif objective == EDP and cycles > 0:
+        energy = min(energy, best / cycles)
+    energy -= path.energy[stage] + path.ahead[stage] + problem.mac_pj + problem.leak * cycles
+    return energy - template.least_macs[stage] - template.least_inside[stage + 1]
+
+
+@compiled
+def _is_dear(template: Template, path: Path, stage: int, row: int) -> bool:
+    """Whether the edges into a tile take more energy than a node allows."""
+    gain = 0.0
+    for operand in range(template.quick.shape[1]):
+        gain = max(gain, template.quick[row, operand] - path.stays[stage, operand])
+    return template.quick_total[row] - gain > path.allowed[stage]
+
+
+@compiled
+def _prepare_node(
+    problem: Problem, template: Template, path: Path, stage: int, objective: int
+) -> None:
+    """Note what is the same for all tiles inside a stage's boundary."""
+    path.allowed[stage] = _allowance(problem, template, path, stage, objective)
+    for operand in range(len(problem.uses)):
+        path.stays[stage, operand] = np.inf
+        if template.keeps[stage + 1, operand]:
+            arriving = template.arrivals[path.row[stage], operand]
+            path.stays[stage, operand] = (
+                template.stay_slope[stage, operand] * arriving
+                + template.stay_offset[stage, operand]
+            )
+
+
+@compiled
+def _open_tile(
+    problem: Problem, template: Template, path: Path, stage: int, row: int, objective: int
+) -> bool:
+    """Stand at the tile of a row at the boundary inside a stage, if that may lead anywhere."""
+    if _is_dear(template, path, stage, row):
+        return False
+    for dim in range(len(problem.sizes)):
+        inner = template.tiles[row, dim]
+        if problem.quo[dim, path.tile[stage, dim], inner] < 0:
+            return False
+    if _quick_floor(problem, template, path, stage, row, objective) == np.inf:
+        return False
+    for dim in range(len(problem.sizes)):
+        path.tile[stage + 1, dim] = template.tiles[row, dim]
+    path.row[stage + 1] = row
+    path.next_spread[stage] = template.spread_start[stage]
+    path.class_count[stage] = 0
+    path.next_class[stage] = 0
+    return True
+
+
+@compiled
+def _next_spread(
+    problem: Problem, template: Template, path: Path, stage: int, objective: int
+) -> bool:
+    """Take the next unrolling that may lead anywhere, and list its classes of orders."""
+    c = stage + 1
+    low, high = template.spread_start[stage], template.spread_start[c]
+    alone = low == high
+    while path.next_spread[stage] < (high + 1 if alone else high):
+        spread = -1 if alone else path.next_spread[stage]
+        path.next_spread[stage] += 1
+        if not alone:
+            row = path.row[c]
+            floor = _spread_floor(problem, template, path, stage, row, spread, objective)
+            if floor == np.inf:
+                continue
+        if not _set_spread(problem, template, path, stage, spread):
+            continue
+        path.group[c] = path.group[stage]
+        path.ahead[c] = path.ahead[stage]
+        if not alone:
+            path.ahead[c] += template.mac_floor[spread]
+            if stage == template.primary:
+                path.group[c] = template.group[spread]
+        path.class_count[stage] = _classes(problem, path.moved[stage], path.classes[stage])
+        path.next_class[stage] = 0
+        return True
+    return False
+
+
+@compiled
+def _advance(
+    problem: Problem, template: Template, path: Path, stage: int, objective: int
+) -> bool:
+    """Take the next unrolling and class of orders of a stage that may lead anywhere."""
+    c = stage + 1
+    while True:
+        while path.next_class[stage] < path.class_count[stage]:
+            which = path.next_class[stage]
+            path.next_class[stage] += 1
+            path.stay[stage] = path.classes[stage, which, 0]
+            path.slide[stage] = path.classes[stage, which, 1]
+            path.glide[stage] = path.classes[stage, which, 2]
+            _enter(problem, path, c)
+            for operand in range(len(problem.uses)):
+                if template.keeps[c, operand]:
+                    add_edge(problem, template, path, c, operand)
+            path.count[3] += 1
+            if node_floor(problem, template, path, c, objective) < np.inf:
+                return True
+        if not _next_spread(problem, template, path, stage, objective):
+            return False
+
+
+@compiled
+def _next_tile(
+    problem: Problem, template: Template, path: Path, stage: int, objective: int
+) -> bool:
+    """Stand at the next tile inside a stage that may lead anywhere."""
+    while path.next_row[stage] < template.tile_start[stage + 2]:
+        row = path.next_row[stage]
+        path.next_row[stage] += 1
+        if _open_tile(problem, template, path, stage, row, objective):
+            return True
+    return False
+
+
+@compiled
+def try_tile(
+    problem: Problem, template: Template, path: Path, row: int, objective: int
+) -> None:
+    """Search all chains through a tile of the outermost boundary, depth first."""
+    _prepare_node(problem, template, path, 0, objective)
+    if not _open_tile(problem, template, path, 0, row, objective):
+        return
+    stage, last = 0, len(path.stay) - 1
+    while path.count[2] == 0:
+        if _advance(problem, template, path, stage, objective):
+            if stage + 1 == last:
+                _finish(problem, template, path, objective)
+                continue
+            stage += 1
+            path.next_row[stage] = template.tile_start[stage + 1]
+            _prepare_node(problem, template, path, stage, objective)
+        elif stage == 0:
+            return
+        if not _next_tile(problem, template, path, stage, objective):
+            stage -= 1
+
+
+@compiled
+def try_tiles(  # noqa: PLR0913, PLR0917
+    problem: Problem,
+    template: Template,
+    path: Path,
+    rows: Integers,
+    first: int,
+    last: int,
+    objective: int,
+) -> int:
+    """Try tiles of the outermost boundary, in the order of `rows`; returns how many were tried."""
+    for at in range(first, last):
+        try_tile(problem, template, path, rows[at], objective)
+        if path.count[2] != 0:
+            return at - first
+    return last - first
+
+
+@compiled
+def root_floors(
+    problem: Problem, template: Template, path: Path, floors: Floats, objective: int
+) -> None:
+    """A bound for every tile of the outermost boundary."""
+    start = template.tile_start[1]
+    _prepare_node(problem, template, path, 0, objective)
+    for row in range(start, template.tile_start[2]):
+        floors[row - start] = _quick_floor(problem, template, path, 0, row, objective)
+
+
+@compiled
+def finish_alone(problem: Problem, template: Template, path: Path, objective: int) -> None:
+    """Search a chain of one stage, which has no boundary to choose."""
+    _finish(problem, template, path, objective)

@@ -1,0 +1,206 @@
+"""Lists that the search goes through: tiles that fit, and which of them bounds need to look at.
+
+Owns: compiled enumeration over the lattice of divisor vectors.
+
+Non-goals: what tiles cost (`mapper/kernels.py`).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilewright.mapper.compiled import compiled
+from tilewright.mapper.problem import Floats, Integers, Mask, Problem
+
+Tiles = NDArray[np.int16]
+
+
+@compiled
+def tile_words(problem: Problem, tile: Integers, operand: int) -> float:
+    """Words of the largest tile of an operand."""
+    words = 1.0
+    sliding = 0
+    for rank in range(len(problem.rank_op)):
+        if problem.rank_op[rank] == operand:
+            a, b = problem.rank_a[rank], problem.rank_b[rank]
+            sliding |= 1 << a | 1 << b
+            words *= problem.largest[rank, tile[a], tile[b]]
+    for dim in range(len(problem.sizes)):
+        if problem.uses[operand] >> dim & 1 and not sliding >> dim & 1:
+            words *= problem.val[dim, tile[dim]]
+    return words
+
+
+@compiled
+def arriving_words(problem: Problem, tile: Integers, operand: int, staying: bool) -> float:
+    """The fewest words that enter tiles of this size, every loop outside repeating them."""
+    words = problem.plain[operand]
+    for dim in range(len(problem.sizes)):
+        if not problem.uses[operand] >> dim & 1:
+            words *= problem.sizes[dim] / problem.val[dim, tile[dim]]
+    for rank in range(len(problem.rank_op)):
+        if problem.rank_op[rank] == operand:
+            a, b = tile[problem.rank_a[rank]], tile[problem.rank_b[rank]]
+            table = problem.stay_floor if staying else problem.floor
+            words *= table[rank, a, b]
+    return words
+
+
+@compiled
+def fitting_tiles(
+    problem: Problem, level: int, keeps: Mask, counts: Integers
+) -> tuple[Tiles, Floats, Floats, Floats]:
+    """All tiles that fit a memory, output words being finished.
+
+    Args:
+        counts: (D,) divisors of every dim.
+
+    Returns: tiles, and per operand the words of one, `arriving_words` moving and staying.
+    """
+    dims, operands = len(problem.sizes), len(problem.uses)
+    total = 1
+    for dim in range(dims):
+        total *= counts[dim]
+    tile = np.zeros(dims + 1, np.int64)
+    chosen = np.empty(total, np.int64)
+    found = 0
+    for code in range(total):
+        need = 0.0
+        for operand in range(operands):
+            if keeps[operand]:
+                bits = tile_words(problem, tile, operand) * problem.store_bits[operand]
+                need += bits
+                if bits > problem.room[level, operand]:
+                    need = np.inf
+        if need <= problem.shared[level]:
+            chosen[found] = code
+            found += 1
+        for dim in range(dims):
+            tile[dim] += 1
+            if tile[dim] < counts[dim]:
+                break
+            tile[dim] = 0
+    tiles = np.zeros((found, dims + 1), np.int16)
+    words = np.empty((found, operands))
+    moving = np.empty((found, operands))
+    staying = np.empty((found, operands))
+    for at in range(found):
+        code = chosen[at]
+        for dim in range(dims):
+            tile[dim] = code % counts[dim]
+            tiles[at, dim] = tile[dim]
+            code //= counts[dim]
+        for operand in range(operands):
+            words[at, operand] = tile_words(problem, tile, operand)
+            moving[at, operand] = arriving_words(problem, tile, operand, False)
+            staying[at, operand] = arriving_words(problem, tile, operand, True)
+    return tiles, words, moving, staying
+
+
+@compiled
+def front(features: Floats) -> Mask:
+    """Which rows no other row is below or equal to in every column; of equal rows the first."""
+    count, width = features.shape
+    order = np.argsort(features.sum(axis=1))
+    kept = np.empty(count, np.int64)
+    found = 0
+    chosen = np.zeros(count, np.bool_)
+    for at in order:
+        dominated = False
+        for other in range(found):
+            below = True
+            for column in range(width):
+                if features[kept[other], column] > features[at, column]:
+                    below = False
+                    break
+            if below:
+                dominated = True
+                break
+        if not dominated:
+            kept[found] = at
+            found += 1
+            chosen[at] = True
+    return chosen
+
+
+@compiled
+def rank_floors(
+    own: Integers,
+    other: Integers,
+    steps: tuple[int, int],
+    distinct: float,
+    visits: Floats,
+    largest: Floats,
+    kept_a: Floats,
+    kept_b: Floats,
+) -> tuple[Floats, Floats]:
+    """The fewest words that may enter tiles of a sliding rank: moving, and with tiles inside kept.
+
+    Allows for every loop that may move a tile by as much as the sliding one rewinds it.
+    """
+    floor = visits.copy()
+    inside = np.full(visits.shape, np.inf)
+    _slide_floors(own, other, steps[0], steps[1], distinct, largest, kept_a, visits, floor, inside)
+    _slide_floors(
+        other, own, steps[1], steps[0], distinct, largest.T, kept_b, visits.T, floor.T, inside.T
+    )
+    return floor, np.minimum(floor, inside)
+
+
+@compiled
+def _slide_floors(  # noqa: PLR0913, PLR0917
+    own: Integers,
+    other: Integers,
+    step: int,
+    step_other: int,
+    distinct: float,
+    largest: Floats,
+    kept: Floats,
+    visits: Floats,
+    floor: Floats,
+    inside: Floats,
+) -> None:
+    """Lower `floor` and `inside` by what sliding along one dim may keep."""
+    n, m = len(own), len(other)
+    for t in range(n):
+        for s in range(m):
+            rewinding = False
+            for whole in range(t, n):
+                for u in range(t, whole):
+                    if own[whole] % own[u] == 0 and own[u] % own[t] == 0:
+                        if _may_rewind(own, other, step, step_other, u, whole, s):
+                            rewinding = True
+            for whole in range(t, n):
+                for u in range(t, whole):
+                    if own[whole] % own[u] != 0 or own[u] % own[t] != 0:
+                        continue
+                    words = visits[t, s] - kept[whole, u, t, s]
+                    if rewinding:
+                        sweeps = own[-1] / own[whole] * (own[u] / own[t])
+                        sweeps *= other[-1] / other[s]
+                        words = max(distinct, words - sweeps * largest[t, s])
+                        for above in range(s, m):
+                            inside[whole, above] = min(inside[whole, above], words)
+                    floor[t, s] = min(floor[t, s], words)
+
+
+@compiled
+def _may_rewind(
+    own: Integers, other: Integers, step: int, step_other: int, u: int, whole: int, tile: int
+) -> bool:
+    """Whether some loop over the other dim, or one further out, may undo a rewind."""
+    back = step * (own[whole] - own[u])
+    for v in range(tile, len(other)):
+        if other[v] % other[tile] != 0 or v == len(other) - 1:
+            continue
+        if step_other * other[v] == back:
+            return True
+        for far in range(v + 1, len(other)):
+            if other[far] % other[v] != 0:
+                continue
+            more = back + step_other * (other[far] - other[v])
+            for reach in range(whole, len(own)):
+                if own[reach] % own[whole] == 0 and step * own[reach] == more:
+                    return True
+            if far < len(other) - 1 and step_other * other[far] == more:
+                return True
+    return False

@@ -1,0 +1,540 @@
+"""The best mapping of a layer, with the proof: branch and bound over every choice of bypasses.
+
+Owns: `find_optimal`: the order of the search, its threshold, time, interruption, certificates.
+
+The search asks for mappings below a threshold that it raises until one is found; everything that
+a bound excludes is then known to cost more. Proofs: `docs/optimal-mapper.md`.
+
+Non-goals: counting and bounding (`mapper/kernels.py`), networks (`mapper/network.py`).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import permutations, product
+
+import numpy as np
+
+from tilewright.errors import InfeasibleError, Violation
+from tilewright.ir.hardware import Hardware
+from tilewright.ir.mapping import Block, Loop, Mapping
+from tilewright.ir.workload import Workload
+from tilewright.mapper import kernels
+from tilewright.mapper.prepare import Preparation, Stage, stages_of
+from tilewright.mapper.problem import Floats, Integers, Template
+from tilewright.mapper.result import LayerResult, Objective, Status, find_objective
+from tilewright.mapspace.draft import first_draft, to_mapping
+from tilewright.mapspace.space import Mapspace
+from tilewright.model.cost import Cost
+from tilewright.model.evaluate import Evaluator, make_evaluator
+
+Stop = Callable[[], bool]
+OnProgress = Callable[["Progress"], None]
+
+_CODES = {
+    Objective.ENERGY: kernels.ENERGY,
+    Objective.CYCLES: kernels.CYCLES,
+    Objective.EDP: kernels.EDP,
+    Objective.DRAM: kernels.DRAM,
+}
+_TIES = {
+    Objective.ENERGY: (Objective.CYCLES, Objective.DRAM),
+    Objective.CYCLES: (Objective.ENERGY, Objective.DRAM),
+    Objective.EDP: (Objective.CYCLES, Objective.DRAM),
+    Objective.DRAM: (Objective.CYCLES, Objective.ENERGY),
+}
+"""What decides between mappings that are equally good, in order."""
+_WIDER = (1.003, 1.02, 1.06, 1.2, 1.5, 2.5, 6.0, 50.0, np.inf)
+"""Thresholds of the search, relative to the first bound."""
+_LOOSE = 4096
+"""Chains that may wait for an exact price."""
+_SLACK = 1e-9
+"""What the energy of a tie may exceed the best by: rounding of sums in another order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a search has come: the best value found, the bound, chains priced."""
+
+    incumbent: float | None
+    lower_bound: float
+    evaluated: int
+
+    @property
+    def gap(self) -> float | None:
+        """By what share of its value the incumbent could at most be improved."""
+        if self.incumbent is None:
+            return None
+        return (self.incumbent - self.lower_bound) / self.incumbent if self.incumbent else 0.0
+
+
+class _OutOfTime(Exception):
+    """The budget is spent, or the search is told to stop."""
+
+
+def find_optimal(  # noqa: PLR0913
+    workload: Workload,
+    hardware: Hardware,
+    *,
+    objective: str | Objective = Objective.ENERGY,
+    seconds: float | None = None,
+    should_stop: Stop = lambda: False,
+    on_progress: OnProgress = lambda _: None,
+) -> LayerResult:
+    """Find the best mapping of a layer on a chip and prove that there is no better one.
+
+    Args:
+        workload: the layer.
+        hardware: the chip.
+        objective: `energy`, `cycles`, `edp` or `dram`. Ties go to fewer cycles, then less energy,
+            then fewer DRAM words.
+        seconds: stop after that long with the best found and a bound.
+        should_stop: asked now and then; the best found so far is returned when it says yes.
+        on_progress: told now and then what has been found.
+
+    Returns: the best of all even mappings with perfect factors, in any order, with any bypass that
+        the chip allows, counted by the convention `default`: `OPTIMAL` with its proof, or
+        `BEST_FOUND` with a bound if time ran out; or, if none fits, why.
+
+    Raises: `InputError` for a workload that is not covered; see `prepare.reject_uncovered`.
+
+    >>> from tilewright.ir.hardware import Hardware, Level
+    >>> from tilewright.ir.workload import einsum
+    >>> layer = einsum("fc", "O[M] += W[M,K] * I[K]", {"M": 4, "K": 8})
+    >>> chip = Hardware("chip", (Level("DRAM", read_pj=200), Level("RF", capacity=1024)))
+    >>> found = find_optimal(layer, chip)
+    >>> found.status.value, found.cost.dram_words, found.gap
+    ('optimal', 44, 0.0)
+    """
+    began = time.monotonic()
+    deadline = None if seconds is None else began + seconds
+    goal = find_objective(objective)
+    evaluator = make_evaluator(workload, hardware)
+    preparation = Preparation(evaluator)
+    reasons = _reasons(preparation.space, evaluator)
+    hunt = _Hunt(preparation, evaluator, goal, deadline, should_stop, on_progress)
+    proved = interrupted = False
+    if not reasons:
+        try:
+            hunt.run()
+            proved = True
+        except KeyboardInterrupt:
+            interrupted = True
+        except _OutOfTime:
+            pass
+    cost = hunt.best
+    bound = None
+    if cost is not None:
+        bound = goal.of(cost) if hunt.is_proved else min(hunt.bound, goal.of(cost))
+    status = Status.OPTIMAL if hunt.is_proved else Status.BEST_FOUND
+    if cost is None:
+        status = Status.INFEASIBLE if proved or reasons else Status.BEST_FOUND
+        cost = None if status is Status.INFEASIBLE else evaluator.price(
+            to_mapping(first_draft(preparation.space), preparation.space)
+        )  # fmt: skip
+        bound = None if cost is None else min(hunt.bound, goal.of(cost))
+    return LayerResult(
+        workload,
+        1,
+        status,
+        cost,
+        bound,
+        goal,
+        preparation.space.size(),
+        hunt.evaluated,
+        time.monotonic() - began,
+        reasons,
+        interrupted or should_stop(),
+    )
+
+
+def _reasons(space: Mapspace, evaluator: Evaluator) -> tuple[Violation, ...]:
+    """Why nothing fits: nothing needs less room than the smallest tiles."""
+    try:
+        evaluator.price(to_mapping(first_draft(space), space))
+    except InfeasibleError as error:
+        return error.violations
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One choice of bypasses, ready to be searched."""
+
+    keeps: tuple[frozenset[str], ...]
+    stages: list[Stage]
+    template: Template
+    path: kernels.Path
+    spread_rows: dict[tuple[int, bytes], int]
+
+
+@dataclass(slots=True)
+class _Hunt:
+    """The search and what it has found."""
+
+    preparation: Preparation
+    evaluator: Evaluator
+    objective: Objective
+    deadline: float | None
+    should_stop: Stop
+    on_progress: OnProgress
+    best: Cost | None = None
+    bound: float = 0.0
+    evaluated: int = 0
+    is_proved: bool = False
+    choices: list[_Choice] = field(default_factory=list[_Choice])
+    known: dict[bytes, Cost | None] = field(default_factory=dict[bytes, Cost | None])
+
+    def run(self) -> None:
+        """Search for the best, then, among equally good ones, for what decides ties."""
+        self.choices = list(self._prepare())
+        limits = [np.inf, np.inf, np.inf, np.inf]
+        self._search(self.objective, limits)
+        if self.best is None:
+            return
+        self.is_proved = True
+        goals = [self.objective]
+        for tie in _TIES[self.objective]:
+            for goal in goals:
+                self._limit(limits, goal)
+            self._search(tie, limits)
+            goals.append(tie)
+
+    def _limit(self, limits: list[float], goal: Objective) -> None:
+        """Admit nothing that is worse than the best in a goal that has been reached."""
+        assert self.best is not None
+        if goal is Objective.ENERGY:
+            limits[0] = self.best.energy_pj * (1 + _SLACK)
+        elif goal is Objective.CYCLES:
+            limits[1] = self.best.cycles
+        elif goal is Objective.DRAM:
+            limits[2] = self.best.dram_words
+        else:
+            limits[3] = self.best.edp * (1 + _SLACK)
+
+    def _prepare(self) -> Iterator[_Choice]:
+        seen: set[tuple[object, ...]] = set()
+        for keeps in self.preparation.choices():
+            self._check_time()
+            stages = stages_of(self.preparation.hardware, keeps)
+            key = (*((s.level, s.fan) for s in stages), *(keeps[s.level] for s in stages))
+            if key in seen:
+                continue
+            seen.add(key)
+            template = self.preparation.template(keeps)
+            if template is not None:
+                rows = {
+                    (k, template.spreads[row].tobytes()): row - int(template.spread_start[k])
+                    for k in range(len(stages))
+                    for row in range(template.spread_start[k], template.spread_start[k + 1])
+                }
+                path = _make_path(self.preparation.problem, template)
+                yield _Choice(keeps, stages, template, path, rows)
+
+    def _check_time(self) -> None:
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        if late or self.should_stop():
+            raise _OutOfTime
+
+    def _value(self, objective: Objective) -> float:
+        return np.inf if self.best is None else objective.of(self.best)
+
+    def _search(self, objective: Objective, limits: list[float]) -> None:
+        """Find the best within limits; the first objective's bound is kept."""
+        code = _CODES[objective]
+        primary = objective is self.objective
+        roots = sorted(
+            (self._roots(choice, code, limits) for choice in self.choices),
+            key=lambda root: root[1][0] if len(root[1]) else np.inf,
+        )
+        first = min((floors[0] for _, floors, _ in roots if len(floors)), default=np.inf)
+        if primary:
+            self.bound = max(self.bound, float(first))
+        if first == np.inf:
+            return
+        for wider in _WIDER:
+            threshold = max(first, 1e-30) * wider
+            for choice, floors, rows in roots:
+                usable = int(np.searchsorted(floors, min(threshold, self._value(objective))))
+                if floors is not None and len(floors) and floors[0] <= threshold:
+                    usable = max(usable, int(np.searchsorted(floors, threshold, side="right")))
+                    self._go_through(choice, rows[:usable], objective, [*limits, threshold])
+            if primary:
+                self.bound = max(self.bound, min(threshold, self._value(objective)))
+            self._report()
+            if self._value(objective) <= threshold:
+                return
+
+    def _roots(
+        self, choice: _Choice, code: int, limits: list[float]
+    ) -> tuple[_Choice, Floats, Integers]:
+        """The tiles of the outermost boundary that a bound does not exclude, the best first."""
+        self._check_time()
+        template, path = choice.template, choice.path
+        _restart(self.preparation, template, path, [*limits, np.inf], self._best_row(code))
+        if len(choice.stages) == 1:
+            return choice, np.zeros(1), np.zeros(0, np.int64)
+        start, stop = template.tile_start[1], template.tile_start[2]
+        floors = np.empty(stop - start)
+        kernels.root_floors(self.preparation.problem, template, path, floors, code)
+        order = np.argsort(floors, kind="stable")
+        order = order[: int(np.searchsorted(floors[order], np.inf))]
+        return choice, floors[order], order + start
+
+    def _best_row(self, code: int) -> list[float]:
+        if self.best is None:
+            return [np.inf, np.inf, np.inf, np.inf, 0.0]
+        cost = self.best
+        parts = [cost.energy_pj, float(cost.cycles), float(cost.dram_words)]
+        return [kernels.objective_of(code, *parts), *parts, 0.0]
+
+    def _go_through(
+        self, choice: _Choice, rows: Integers, objective: Objective, limits: list[float]
+    ) -> None:
+        """Search below some tiles of the outermost boundary."""
+        code, at, chunk = _CODES[objective], 0, 1
+        while at < len(rows) or len(choice.stages) == 1:
+            _restart(
+                self.preparation, choice.template, choice.path, limits, self._best_row(code)
+            )
+            done = self._kernel(choice, rows, at, min(at + chunk, len(rows)), code)
+            self._take(choice, objective, limits)
+            if len(choice.stages) == 1:
+                return
+            at += done
+            chunk = min(2 * chunk, 256)
+
+    def _kernel(self, choice: _Choice, rows: Integers, first: int, last: int, code: int) -> int:
+        """Run the search in a thread, so that time and Ctrl-C can stop it."""
+        problem, path, done = self.preparation.problem, choice.path, [0]
+
+        def work() -> None:
+            if len(choice.stages) == 1:
+                kernels.finish_alone(problem, choice.template, path, code)
+            else:
+                done[0] = kernels.try_tiles(
+                    problem, choice.template, path, rows, first, last, code
+                )
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.02)
+                self._check_time()
+        except BaseException:
+            path.count[2] = 1
+            thread.join()
+            self._take(choice, self.objective, None)
+            raise
+        self.evaluated += int(path.count[0])
+        if path.count[2] == 2:  # too many chains wait: let them be priced, then begin again
+            return 0
+        return max(done[0], 1)
+
+    def _take(self, choice: _Choice, objective: Objective, limits: list[float] | None) -> None:
+        """Price what the kernel has found, exactly."""
+        path = choice.path
+        if path.best[4]:
+            chain = _Chain(path.best_tile, path.best_spread, path.best_class)
+            self._offer(objective, limits, self._mappings(choice, chain, loose=False))
+        count = int(path.count[1])
+        for index in np.argsort(path.buffer_value[:count]):
+            if path.buffer_value[index] >= self._value(objective) * (1 - kernels.TIE):
+                break
+            chain = _Chain(
+                path.buffer_tile[index], path.buffer_spread[index], path.buffer_class[index]
+            )
+            key = chain.key(choice.keeps)
+            if key not in self.known or limits is not None:
+                self._offer(objective, limits, self._mappings(choice, chain, loose=True))
+                self.known[key] = None
+
+    def _offer(
+        self, objective: Objective, limits: list[float] | None, mappings: Iterable[Mapping]
+    ) -> None:
+        """Price mappings and keep the best."""
+        for mapping in mappings:
+            try:
+                cost = self.evaluator.price(mapping)
+            except InfeasibleError:
+                continue
+            parts = cost.energy_pj, cost.cycles, cost.dram_words, cost.edp
+            if limits is not None and any(p > m for p, m in zip(parts, limits)):
+                continue
+            if self.best is None or objective.of(cost) < objective.of(self.best):
+                self.best = cost
+
+    def _report(self) -> None:
+        incumbent = None if self.best is None else self.objective.of(self.best)
+        self.on_progress(Progress(incumbent, self.bound, self.evaluated))
+
+    def _mappings(self, choice: _Choice, chain: "_Chain", *, loose: bool) -> Iterator[Mapping]:
+        """The mapping of a chain; where its price is loose, with every order that may matter."""
+        orders = [
+            list(self._orders(chain, stage, loose=loose)) for stage in range(len(choice.stages))
+        ]
+        for chosen in product(*orders):
+            yield self._mapping(choice, chain, chosen)
+
+    def _orders(self, chain: "_Chain", stage: int, *, loose: bool) -> Iterator[tuple[int, ...]]:
+        problem = self.preparation.problem
+        stay, slide, glide = (int(value) for value in chain.classes[stage])
+        moved = [
+            dim
+            for dim in range(len(problem.sizes))
+            if self._extent(chain, stage, dim) > 1
+        ]  # fmt: skip
+        if loose and stage < len(chain.classes) - 1:
+            yield from _representatives(moved, problem.uses, problem.rank_a, problem.rank_b)
+            return
+        free = [d for d in moved if stay >= 0 and not problem.uses[stay] >> d & 1 and d != slide]
+        inner = [d for d in (slide,) if d in moved]
+        outer = [d for d in (glide,) if d in moved and d not in inner and d not in free]
+        rest = [d for d in moved if d not in inner and d not in free and d not in outer]
+        yield (*rest, *outer, *free, *inner)
+
+    def _extent(self, chain: "_Chain", stage: int, dim: int) -> int:
+        val = self.preparation.problem.val[dim]
+        outer, inner = val[chain.tiles[stage, dim]], val[chain.tiles[stage + 1, dim]]
+        return int(outer // (inner * val[chain.spreads[stage, dim]]))
+
+    def _mapping(
+        self, choice: _Choice, chain: "_Chain", orders: tuple[tuple[int, ...], ...]
+    ) -> Mapping:
+        names, levels = self.preparation.dims, self.preparation.hardware.levels
+        blocks: list[Block] = []
+        for k, stage in enumerate(choice.stages):
+            temporal = tuple(Loop(names[d], self._extent(chain, k, d)) for d in orders[k])
+            spatial = self._spatial(choice, chain, k) if stage.fan >= 0 else ()
+            kept = tuple(
+                o.name
+                for o in self.preparation.workload.operands
+                if o.name in choice.keeps[stage.level]
+            )
+            head = levels[stage.level].memory
+            if stage.fan in (-1, stage.level):
+                blocks.append(Block(head, kept, temporal, spatial))
+            else:
+                blocks.append(Block(head, kept, temporal))
+                blocks.append(Block(levels[stage.fan].memory, (), (), spatial))
+        return Mapping(tuple(blocks))
+
+    def _spatial(self, choice: _Choice, chain: "_Chain", stage: int) -> tuple[Loop, ...]:
+        problem, names = self.preparation.problem, self.preparation.dims
+        vector = chain.spreads[stage]
+        row = choice.spread_rows[stage, vector.tobytes()]
+        along_x = self.preparation.spreads(choice.stages[stage].fan).along_x[row]
+        loops: list[Loop] = []
+        for dim, name in enumerate(names):
+            x = int(along_x[dim])
+            y = int(problem.val[dim, vector[dim]]) // x
+            loops += [Loop(name, extent, axis) for extent, axis in ((x, "x"), (y, "y"))]
+        return tuple(loop for loop in loops if loop.extent > 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Tiles, unrollings and classes of orders: what a mapping is made from."""
+
+    tiles: Integers
+    spreads: Integers
+    classes: Integers
+
+    def key(self, keeps: tuple[frozenset[str], ...]) -> bytes:
+        kept = ";".join(",".join(sorted(names)) for names in keeps)
+        return self.tiles.tobytes() + self.spreads.tobytes() + kept.encode()
+
+
+def _representatives(
+    moved: list[int], uses: Integers, rank_a: Integers, rank_b: Integers
+) -> Iterator[tuple[int, ...]]:
+    """Orders, outermost first, one for every way in which tiles can be kept.
+
+    What an operand keeps is decided by the loops up to the second that indexes it, seen from
+    inside: orders that agree there, for every operand, count the same.
+    """
+    if len(moved) <= 3:
+        yield from permutations(moved)
+        return
+    seen: set[tuple[int, ...]] = set()
+    for inner in permutations(moved, 3):
+        rest = tuple(d for d in moved if d not in inner)
+        for free in _free_runs(rest, inner, uses):
+            order = (*(d for d in rest if d not in free), *inner[:1], *free, *inner[1:])
+            for candidate in (order, (*(d for d in rest if d not in free), *inner, *free)):
+                if candidate not in seen:
+                    seen.add(candidate)
+                    yield candidate
+
+
+def _free_runs(
+    rest: tuple[int, ...], inner: tuple[int, ...], uses: Integers
+) -> Iterator[tuple[int, ...]]:
+    yield ()
+    for mask in uses:
+        run = tuple(d for d in rest if not int(mask) >> d & 1)
+        if run:
+            yield run
+
+
+def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
+    stages, dims, levels = len(template.level), len(problem.sizes), len(problem.width)
+
+    def whole(*shape: int) -> Integers:
+        return np.zeros(shape, np.int64)
+
+    return kernels.Path(
+        tile=whole(stages + 1, dims + 1),
+        spread=whole(stages, dims + 1),
+        span=whole(stages, dims + 1),
+        moved=whole(stages),
+        stay=whole(stages),
+        slide=whole(stages),
+        glide=whole(stages),
+        energy=np.zeros(stages + 1),
+        words=np.zeros(stages + 1),
+        reads=np.zeros((stages + 1, levels)),
+        writes=np.zeros((stages + 1, levels)),
+        copies=np.ones(stages + 1),
+        ahead=np.zeros(stages + 1),
+        loose=whole(stages + 1),
+        row=whole(stages + 1),
+        group=whole(stages + 1),
+        limits=np.zeros(5),
+        best=np.zeros(5),
+        best_tile=whole(stages + 1, dims + 1),
+        best_spread=whole(stages, dims + 1),
+        best_class=whole(stages, 3),
+        buffer_tile=whole(_LOOSE, stages + 1, dims + 1),
+        buffer_spread=whole(_LOOSE, stages, dims + 1),
+        buffer_class=whole(_LOOSE, stages, 3),
+        buffer_value=np.zeros(_LOOSE),
+        allowed=np.zeros(stages),
+        stays=np.zeros((stages, len(problem.uses))),
+        next_row=whole(stages),
+        next_spread=whole(stages),
+        next_class=whole(stages),
+        class_count=whole(stages),
+        classes=whole(stages, 64, 3),
+        count=whole(4),
+    )
+
+
+def _restart(
+    preparation: Preparation,
+    template: Template,
+    path: kernels.Path,
+    limits: list[float],
+    best: list[float],
+) -> None:
+    """Put a path back to its beginning: the whole workload as the outermost tile."""
+    dims = len(preparation.problem.sizes)
+    path.tile[0, :dims] = preparation.counts - 1
+    path.row[0] = len(template.arrivals) - 1
+    path.group[:] = -1 if template.primary >= 0 else 0
+    path.loose[:] = 0
+    path.limits[:] = limits
+    path.best[:] = best
+    path.count[:] = 0

@@ -1,0 +1,755 @@
+"""Preparation of the search: a workload on a chip as arrays, and every choice of bypasses.
+
+Owns: `Preparation`, which makes the `Problem` once and a `Template` for every choice.
+
+Non-goals: the search itself (`mapper/kernels.py`).
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilewright.errors import InputError
+from tilewright.errors import Problem as Fault
+from tilewright.ir.hardware import AXES, Hardware, Level
+from tilewright.ir.workload import Operand, Rank, Workload
+from tilewright.mapper import kernels, listing, sliding
+from tilewright.mapper.problem import Floats, Integers, Mask, Problem, Template
+from tilewright.mapspace.space import Mapspace
+from tilewright.model.evaluate import Evaluator
+from tilewright.model.limit import operand_words
+
+MOST_TILES = 3_000_000
+MOST_POSITIONS = 400_000
+"""Sizes beyond which tables would take too long or too much memory."""
+
+Small = NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class Spreads:
+    """The unrollings of a fan-out.
+
+    Attributes:
+        vectors: (M, D + 1) indices of the extent of every dim.
+        along_x: (M, D) the part of each extent that lies on axis x.
+    """
+
+    vectors: Small
+    along_x: Integers
+
+
+@dataclass(frozen=True, slots=True)
+class _TileList:
+    tiles: Small
+    words: Floats
+    moving: Floats
+    staying: Floats
+
+
+def reject_uncovered(workload: Workload) -> None:
+    """Raise `InputError` for a workload whose optimum is not proved.
+
+    Covered: ranks of one or two dims, the output's of one, and dims that all operands but one use.
+    """
+    for operand in workload.operands:
+        longest = 1 if operand == workload.output else 2
+        for rank in operand.ranks:
+            moving = [term for term in rank.terms if workload.sizes[term.dim] > 1]
+            if len(moving) > longest:
+                what = f"rank {rank} of {operand.name} sums {len(moving)} dims"
+                raise InputError(Fault(what, "the best mapping is proved for fewer only"))
+            positions = math.prod(workload.sizes[term.dim] for term in moving)
+            if (len(moving) > 1 or rank.data) and positions > MOST_POSITIONS:
+                what = f"rank {rank} of {operand.name} has {positions:,} positions"
+                raise InputError(Fault(what, f"at most {MOST_POSITIONS:,} are tabulated"))
+            if operand == workload.output and rank.data is not None:
+                what = f"rank {rank} of the output is padded"
+                raise InputError(Fault(what, "the best mapping is proved without only"))
+    for dim, size in workload.sizes.items():
+        away = [operand.name for operand in workload.operands if dim not in operand.dims]
+        if size > 1 and len(away) > 1:
+            what = f"dim {dim} indexes neither of {', '.join(away)}"
+            raise InputError(Fault(what, "the best mapping is proved if it misses one only"))
+
+
+class Preparation:
+    """The tables of one workload on one chip.
+
+    Raises `InputError` when made, for a workload that `reject_uncovered` rejects or whose tiles
+    are too many to list.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        reject_uncovered(evaluator.workload)
+        self.workload: Workload = evaluator.workload
+        self.hardware: Hardware = evaluator.hardware
+        self.space = Mapspace(self.workload, self.hardware)
+        self.dims = [dim for dim, size in self.workload.sizes.items() if size > 1]
+        self.divisors = [_divisors(self.workload.sizes[dim]) for dim in self.dims]
+        lattice = math.prod(map(len, self.divisors))
+        if lattice > MOST_TILES:
+            what = f"{self.workload.name} has {lattice:,} tiles"
+            raise InputError(Fault(what, f"at most {MOST_TILES:,} are listed"))
+        self._tiles: dict[tuple[int, tuple[bool, ...]], _TileList] = {}
+        self._spreads: dict[int, Spreads] = {}
+
+    @cached_property
+    def counts(self) -> Integers:
+        """How many divisors each dim's size has."""
+        return np.array([len(divisors) for divisors in self.divisors], np.int64)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The workload on the chip, for the kernels."""
+        return _Maker(self.workload, self.hardware, self.dims, self.divisors).problem()
+
+    def choices(self) -> Iterator[tuple[frozenset[str], ...]]:
+        """Every choice of what the levels keep."""
+        options: list[list[frozenset[str]]] = []
+        for forced, free in zip(self.space.forced, self.space.optional, strict=True):
+            names = sorted(free)
+            picks = itertools.product((True, False), repeat=len(names))
+            options.append(
+                [
+                    forced | {n for n, kept in zip(names, pick, strict=True) if kept}
+                    for pick in picks
+                ]
+            )
+        yield from itertools.product(*options)
+
+    def spreads(self, fan: int) -> Spreads:
+        """Every unrolling of the fan-out below a level."""
+        if fan not in self._spreads:
+            self._spreads[fan] = self._list_spreads(self.hardware.levels[fan])
+        return self._spreads[fan]
+
+    def _list_spreads(self, level: Level) -> Spreads:
+        rows: list[Integers] = []
+        for axis in AXES:
+            allowed = level.fanout.allowed_dims(axis)
+            room = level.fanout.extent(axis)
+            extents = [
+                [d for d in divisors if d <= room and (allowed is None or dim in allowed)] or [1]
+                for dim, divisors in zip(self.dims, self.divisors, strict=True)
+            ]
+            rows.append(_products_up_to(extents, room))
+        along_x, along_y = rows
+        sizes = np.array([divisors[-1] for divisors in self.divisors], np.int64)
+        seen: dict[bytes, tuple[Integers, Integers]] = {}
+        for x in along_x:
+            both = along_y * x
+            fits = np.all(sizes % both == 0, axis=1)
+            for vector in both[fits]:
+                seen.setdefault(vector.tobytes(), (vector, x))
+        vectors = np.array([vector for vector, _ in seen.values()]).reshape(len(seen), -1)
+        order = np.argsort(-vectors.prod(axis=1), kind="stable")
+        codes = np.zeros((len(seen), len(self.dims) + 1), np.int16)
+        for index, divisors in enumerate(self.divisors):
+            codes[:, index] = np.searchsorted(divisors, vectors[order, index])
+        xs = np.array([x for _, x in seen.values()]).reshape(len(seen), -1)
+        return Spreads(codes, xs[order])
+
+    def tiles(self, level: int, keeps: tuple[bool, ...]) -> _TileList:
+        """Every tile that fits a level."""
+        key = (level, keeps)
+        if key not in self._tiles:
+            found = listing.fitting_tiles(self.problem, level, np.array(keeps), self.counts)
+            self._tiles[key] = _TileList(*found)
+        return self._tiles[key]
+
+    def template(self, keeps: tuple[frozenset[str], ...]) -> Template | None:
+        """The template of one choice; `None` if something cannot fit."""
+        stages = _stages(self.hardware, keeps)
+        names = [operand.name for operand in self.workload.operands]
+        kept = np.array([[name in keeps[s.level] for name in names] for s in stages])
+        lists: list[_TileList] = []
+        for index in range(1, len(stages)):
+            found = self.tiles(stages[index].level, tuple(map(bool, kept[index])))
+            if len(found.tiles) == 0:
+                return None
+            lists.append(found)
+        spreads = [self.spreads(s.fan) if s.fan >= 0 else None for s in stages]
+        return _TemplateMaker(self, stages, kept, lists, spreads).template()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Loops between two boundaries: the level whose tiles are outside, the fan-out inside."""
+
+    level: int
+    fan: int
+
+
+def stages_of(hardware: Hardware, keeps: tuple[frozenset[str], ...]) -> list[Stage]:
+    """The stages of a choice of what is kept; levels without tile and fan-out have none."""
+    return _stages(hardware, keeps)
+
+
+def _stages(hardware: Hardware, keeps: tuple[frozenset[str], ...]) -> list[Stage]:
+    stages: list[Stage] = []
+    for index, level in enumerate(hardware.levels):
+        fan = index if level.fanout.copies > 1 else -1
+        if stages and not keeps[index] and stages[-1].fan < 0:
+            stages[-1] = Stage(stages[-1].level, fan)
+        else:
+            stages.append(Stage(index, fan))
+    return stages
+
+
+def _divisors(size: int) -> list[int]:
+    small = [d for d in range(1, math.isqrt(size) + 1) if size % d == 0]
+    return sorted({*small, *(size // d for d in small)})
+
+
+def _products_up_to(choices: list[list[int]], room: int) -> Integers:
+    """All vectors of choices whose product is at most `room`."""
+    vectors = np.ones((1, 0), np.int64)
+    products = np.ones(1, np.int64)
+    for options in choices:
+        grown = products[:, None] * np.array(options)[None, :]
+        rows, columns = np.nonzero(grown <= room)
+        chosen = np.array(options)[columns]
+        vectors = np.column_stack([vectors[rows], chosen])
+        products = grown[rows, columns]
+    return vectors
+
+
+@dataclass(frozen=True, slots=True)
+class _Sliding:
+    """A rank of two dims, or of one that is padded, with its tables."""
+
+    operand: int
+    a: int
+    b: int
+    steps: tuple[int, int]
+    padded: bool
+    largest: Floats
+    visits: Floats
+    spills: Mask
+    floor: Floats
+    stay_floor: Floats
+    kept_a: Floats
+    kept_b: Floats
+    joint: Floats
+    single: Floats
+    joint_a: Floats
+    joint_b: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    workload: Workload
+    hardware: Hardware
+    dims: list[str]
+    divisors: list[list[int]]
+
+    def problem(self) -> Problem:
+        operands, levels = self.workload.operands, self.hardware.levels
+        values = max([len(d) for d in self.divisors], default=1)
+        val = np.zeros((len(self.dims) + 1, values), np.int64)
+        quo = np.full((len(self.dims) + 1, values, values), -1, np.int64)
+        for index, divisors in enumerate([*self.divisors, [1]]):
+            val[index, : len(divisors)] = divisors
+            for i, outer in enumerate(divisors):
+                for j, inner in enumerate(divisors):
+                    if outer % inner == 0:
+                        quo[index, i, j] = divisors.index(outer // inner)
+        ranks = [
+            self.rank(index, rank)
+            for index, operand in enumerate(operands)
+            for rank in operand.ranks
+            if self.slides(rank)
+        ]
+        slides = 0
+        for rank in ranks:
+            if rank.b < len(self.dims):
+                slides |= 1 << rank.a | 1 << rank.b
+        bits = [float(o.bits) for o in self.workload.inputs] + [float(self.workload.psum_bits)]
+        words = np.array([level.word_bits for level in levels], float)[:, None]
+        share = np.array(bits)[None, :] / words
+        reads = np.array([level.read_pj or 0.0 for level in levels])[:, None] * share
+        writes = np.array([level.write_pj or 0.0 for level in levels])[:, None] * share
+        updates = [
+            (level.write_pj or 0.0) if level.update_pj is None else level.update_pj
+            for level in levels
+        ]
+        output = self.workload.output
+        rooms, shared = self.rooms()
+        return Problem(
+            sizes=np.array([d[-1] for d in self.divisors], float),
+            val=val,
+            quo=quo,
+            uses=np.array([self.uses(operand) for operand in operands], np.int64),
+            slides=slides,
+            plain=np.array([self.plain(operand) for operand in operands]),
+            distinct=np.array([float(operand_words(o, self.workload)) for o in operands]),
+            rank_op=np.array([r.operand for r in ranks], np.int64),
+            rank_a=np.array([r.a for r in ranks], np.int64),
+            rank_b=np.array([r.b for r in ranks], np.int64),
+            step_a=np.array([r.steps[0] for r in ranks], np.int64),
+            step_b=np.array([r.steps[1] for r in ranks], np.int64),
+            padded=np.array([r.padded for r in ranks], np.bool_),
+            largest=_stack([r.largest for r in ranks], 2),
+            visits=_stack([r.visits for r in ranks], 2),
+            spills=_stack([r.spills.astype(float) for r in ranks], 2) > 0,
+            floor=_stack([r.floor for r in ranks], 2),
+            stay_floor=_stack([r.stay_floor for r in ranks], 2),
+            kept_a=_stack([r.kept_a for r in ranks], 4),
+            kept_b=_stack([r.kept_b for r in ranks], 4),
+            joint=_stack([r.joint for r in ranks], 4),
+            single=_stack([r.single for r in ranks], 4),
+            joint_a=_stack([r.joint_a for r in ranks], 5),
+            joint_b=_stack([r.joint_b for r in ranks], 5),
+            read=reads,
+            write=writes,
+            update=np.array(updates)[:, None] * share,
+            finished=1.0 - output.bits / self.workload.psum_bits,
+            hop=np.array([level.fanout.hop_pj for level in levels]),
+            multicast=np.array([level.fanout.multicast for level in levels]),
+            reduction=np.array([level.fanout.reduction for level in levels]),
+            bits=np.array(bits),
+            read_width=_widths(levels, [level.read_bandwidth for level in levels]),
+            write_width=_widths(levels, [level.write_bandwidth for level in levels]),
+            width=_widths(levels, [level.bandwidth for level in levels]),
+            room=rooms,
+            shared=shared,
+            store_bits=np.array([float(min(o.bits, b)) for o, b in zip(operands, bits)]),
+            macs=float(self.workload.macs),
+            mac_pj=self.workload.macs * (self.hardware.compute.pj or 0.0),
+            leak=math.fsum(
+                level.leak_pj_per_cycle * self.hardware.instances(i)
+                for i, level in enumerate(levels)
+            ),
+        )
+
+    def slides(self, rank: Rank) -> bool:
+        return rank.data is not None or len(self.moving(rank)) > 1
+
+    def moving(self, rank: Rank) -> list[tuple[int, int]]:
+        """Dims of a rank with a size above 1, as (index, coefficient)."""
+        return [
+            (self.dims.index(t.dim), t.coefficient) for t in rank.terms if t.dim in self.dims
+        ]
+
+    def uses(self, operand: Operand) -> int:
+        return sum(1 << i for i, dim in enumerate(self.dims) if dim in operand.dims)
+
+    def plain(self, operand: Operand) -> float:
+        indices = [
+            index
+            for rank in operand.ranks
+            if not self.slides(rank)
+            for index, _ in self.moving(rank)
+        ]
+        return float(math.prod(self.divisors[index][-1] for index in indices))
+
+    def rooms(self) -> tuple[Floats, Floats]:
+        operands = self.workload.operands
+        room = np.full((len(self.hardware.levels), len(operands)), np.inf)
+        shared = np.full(len(self.hardware.levels), np.inf)
+        for index, level in enumerate(self.hardware.levels):
+            if isinstance(level.capacity, tuple):
+                room[index] = [float(level.usable_bits(o.name) or 0) for o in operands]
+            elif level.capacity is not None:
+                shared[index] = float(level.usable_bits() or 0)
+        return room, shared
+
+    def rank(self, operand: int, rank: Rank) -> _Sliding:
+        dims = self.moving(rank)
+        dims += [(len(self.dims), 1)] * (2 - len(dims))
+        lists = [*self.divisors, [1]]
+        dims.sort(key=lambda pair: -len(lists[pair[0]]))
+        (a, step_a), (b, step_b) = dims[0], dims[1]
+        own, other = np.array(lists[a], np.int64), np.array(lists[b], np.int64)
+        reach = step_a * (int(own[-1]) - 1) + step_b * (int(other[-1]) - 1) + 1
+        data = rank.data or (0, reach)
+        steps, turned = (step_a, step_b), (step_b, step_a)
+        largest, visits = sliding.tile_tables(own, other, steps, data)
+        kept_a = sliding.kept_table(own, other, steps, data)
+        kept_b = sliding.kept_table(other, own, turned, data)
+        most = self.most_copies(a), self.most_copies(b)
+        joint, single, joint_a = sliding.joint_tables(own, other, steps, data, most)
+        _, _, joint_b = sliding.joint_tables(other, own, turned, data, (most[1], most[0]))
+        extents = step_a * (own - 1)[:, None] + step_b * (other - 1)[None, :] + 1
+        spills = (extents >= data[1] - data[0]) & (rank.data is not None)
+        spills[-1, -1] = False
+        distinct = float(largest[-1, -1])
+        floor, stay_floor = listing.rank_floors(
+            own, other, steps, distinct, visits, largest, kept_a, kept_b
+        )
+        floor[spills] = stay_floor[spills] = distinct
+        return _Sliding(
+            operand, a, b, steps, rank.data is not None, largest, visits, spills, floor,
+            stay_floor, kept_a, kept_b, joint, single, joint_a, joint_b,
+        )  # fmt: skip
+
+    def most_copies(self, dim: int) -> int:
+        return max((level.fanout.copies for level in self.hardware.levels), default=1)
+
+
+def _stack(tables: list[Floats], axes: int) -> Floats:
+    """Tables of one kind in one array, 0 beyond their own sizes."""
+    if not tables:
+        return np.zeros((0,) + (1,) * axes)
+    shape = tuple(max(table.shape[axis] for table in tables) for axis in range(axes))
+    stacked = np.zeros((len(tables), *shape))
+    for index, table in enumerate(tables):
+        stacked[(index, *(slice(0, length) for length in table.shape))] = table
+    return stacked
+
+
+def _widths(levels: tuple[Level, ...], bandwidths: list[float | None]) -> Floats:
+    return np.array(
+        [
+            math.inf if bandwidth is None else bandwidth * level.word_bits
+            for level, bandwidth in zip(levels, bandwidths, strict=True)
+        ]
+    )
+
+
+def _least_inside(template: Template, stage: int) -> float:
+    """The least of `kernels.inner_floor` over all tiles of a boundary."""
+    low, high = template.tile_start[stage], template.tile_start[stage + 1]
+    least = float(template.moving[stage].min())
+    for o in range(template.keeps.shape[1]):
+        stays = template.staying[stage, o].min() + template.stay_offset[stage, o]
+        arriving = template.arrivals[low:high, o].min()
+        least = min(least, float(stays + template.stay_slope[stage, o] * arriving))
+    return least
+
+
+@dataclass(frozen=True, slots=True)
+class _TemplateMaker:
+    preparation: Preparation
+    stages: list[Stage]
+    keeps: NDArray[np.bool_]
+    lists: list[_TileList]
+    spreads: list[Spreads | None]
+
+    @property
+    def problem(self) -> Problem:
+        return self.preparation.problem
+
+    def template(self) -> Template:
+        problem, count = self.problem, len(self.stages)
+        operands = len(problem.uses)
+        spread_start = np.cumsum([0, *(0 if s is None else len(s.vectors) for s in self.spreads)])
+        features = [self.features(k) for k in range(count)]
+        phis = np.concatenate([f[0] for f in features])
+        saved = np.concatenate([f[1] for f in features])
+        copies = np.concatenate([f[2] for f in features])
+        primary = self.primary()
+        group, cycles = self.groups(features, primary)
+        coefficients = self.coefficients(features)
+        mac_floor, constant = self.mac_floors(features, primary)
+        leading = self.leading(phis, saved, mac_floor, group, spread_start)
+        tile_start = np.cumsum([0, 0, *(len(found.tiles) for found in self.lists)])
+        tiles = [np.zeros((0, len(problem.sizes) + 1), np.int16)]
+        fills, arriving, quick = ([np.zeros((0, operands))] for _ in range(3))
+        fronts = [np.zeros(0, np.bool_)]
+        least_macs = [
+            0.0 if spread is None else float(mac_floor[low:high].min())
+            for spread, (low, high) in zip(self.spreads, itertools.pairwise(spread_start))
+        ]
+        slopes, offsets = self.stay_lines(coefficients)
+        for c, found in enumerate(self.lists, start=1):
+            cheap = self.quick(c, found, features[c - 1], coefficients)
+            arrived = self.arrivals(c, found)
+            looked_at = np.hstack([cheap[:, self.keeps[c]], arrived])
+            order = np.argsort(cheap.sum(axis=1), kind="stable")
+            tiles.append(found.tiles[order])
+            fills.append(found.moving[order])
+            arriving.append(arrived[order])
+            quick.append(cheap[order])
+            fronts.append(listing.front(np.ascontiguousarray(looked_at[order])))
+        groups = len(cycles)
+        arriving.append(problem.distinct[None, :])  # the whole workload, outside of everything
+        template = Template(
+            level=np.array([s.level for s in self.stages], np.int64),
+            fan=np.array([s.fan for s in self.stages], np.int64),
+            keeps=self.keeps,
+            tile_start=np.array(tile_start, np.int64),
+            tiles=np.concatenate(tiles).astype(np.int64),
+            fills=np.concatenate(fills),
+            arrivals=np.concatenate(arriving),
+            spread_start=np.array(spread_start, np.int64),
+            spreads=np.concatenate([f[3] for f in features]).astype(np.int64),
+            copies=copies,
+            phis=phis,
+            saved=saved,
+            mac_floor=mac_floor,
+            group=group,
+            group_cycles=cycles,
+            primary=primary,
+            quick=np.ascontiguousarray(np.concatenate(quick)),
+            quick_total=np.concatenate(quick).sum(axis=1),
+            least_inside=np.zeros(count + 1),
+            front=np.concatenate(fronts),
+            leading=leading,
+            least_macs=np.array(least_macs),
+            moving=np.full((count, groups), np.inf),
+            staying=np.full((count, operands, groups), np.inf),
+            stay_slope=slopes,
+            stay_offset=offsets,
+            idle_words=self.idle_words(),
+            **coefficients,
+        )
+        template.moving[count - 1, :] = constant
+        if self.spreads[-1] is not None:
+            low, high = spread_start[-2], spread_start[-1]
+            for g in range(groups):
+                mine = mac_floor[low:high]
+                if primary == count - 1:
+                    mine = mine[group[low:high] == g]
+                template.moving[count - 1, g] = constant + mine.min()
+        for stage in range(count - 1, 0, -1):
+            template.least_inside[stage] = _least_inside(template, stage)
+            kernels.stage_floors(
+                problem, template, stage - 1, np.zeros(groups), np.zeros(operands)
+            )
+        return template
+
+    def features(self, stage: int) -> tuple[Floats, Floats, Floats, Small]:
+        """Of every unrolling: copies of operands, share read, instances, and the vectors."""
+        problem, spread = self.problem, self.spreads[stage]
+        operands, dims = len(problem.uses), len(problem.sizes)
+        if spread is None:
+            empty = np.zeros((0, operands))
+            return empty, empty, np.zeros(0), np.zeros((0, dims + 1), np.int16)
+        extents = np.stack(
+            [problem.val[dim][spread.vectors[:, dim]] for dim in range(dims)], axis=1
+        ).astype(float) if dims else np.ones((len(spread.vectors), 0))  # fmt: skip
+        phis = np.ones((len(extents), operands))
+        saved = np.ones((len(extents), operands))
+        for operand in range(operands):
+            free = [dim for dim in range(dims) if not problem.uses[operand] >> dim & 1]
+            phis[:, operand] = extents[:, free].prod(axis=1)
+        if problem.multicast[self.stages[stage].fan]:
+            saved = 1.0 / phis
+            for rank, operand in enumerate(problem.rank_op):
+                a, b = problem.rank_a[rank], problem.rank_b[rank]
+                if b < dims:
+                    x, y = extents[:, a], extents[:, b]
+                    few = 1.0 / np.minimum(x, y) if problem.padded[rank] else (x + y - 1) / (x * y)
+                    saved[:, operand] *= np.where((x > 1) & (y > 1), few, 1.0)
+        return phis, saved, extents.prod(axis=1), spread.vectors
+
+    def primary(self) -> int:
+        fans = [k for k, s in enumerate(self.stages) if s.fan >= 0]
+        levels = self.preparation.hardware.levels
+        return max(fans, key=lambda k: levels[self.stages[k].fan].fanout.copies, default=-1)
+
+    def groups(
+        self, features: list[tuple[Floats, Floats, Floats, Small]], primary: int
+    ) -> tuple[Integers, Floats]:
+        """Classes of the primary fan-out's unrollings by instances, and their least cycles."""
+        others = math.prod(
+            float(f[2].max()) for k, f in enumerate(features) if len(f[2]) and k != primary
+        )
+        groups = [np.zeros(len(f[2]), np.int64) for f in features]
+        if primary < 0:
+            return np.concatenate(groups), np.array([self.problem.macs])
+        copies, groups[primary] = np.unique(-features[primary][2], return_inverse=True)
+        cycles = np.ceil(self.problem.macs / (-copies * others) - 1e-6)
+        return np.concatenate(groups), cycles
+
+    def parent(self, c: int, operand: int) -> int:
+        return max(k for k in range(c) if self.keeps[k, operand])
+
+    def coefficients(
+        self, features: list[tuple[Floats, Floats, Floats, Small]]
+    ) -> dict[str, Floats]:
+        """pJ per word of every edge, fan-outs not next to the child at their best."""
+        problem, count = self.problem, len(self.stages)
+        operands = len(problem.uses)
+        names = ("fill", "load", "merge", "first_fill", "first_load", "discount")
+        found = {name: np.zeros((count + 1, operands)) for name in names}
+        for c in range(1, count):
+            down = self.stages[c].level
+            for o in range(operands):
+                if not self.keeps[c, o]:
+                    continue
+                parent = self.parent(c, o)
+                up = self.stages[parent].level
+                share = merged = spread_out = 1.0
+                outside = 1.0
+                for k in range(c - 1):
+                    if len(features[k][0]):
+                        spread_out *= float(features[k][0][:, o].max())
+                        if k >= parent:
+                            share *= float(features[k][1][:, o].min())
+                            if problem.reduction[self.stages[k].fan]:
+                                merged /= float(features[k][0][:, o].max())
+                        else:
+                            outside *= float(features[k][0][:, o].max())
+                found["fill"][c, o] = problem.write[down, o]
+                found["load"][c, o] = problem.read[up, o] * share
+                if o == operands - 1:
+                    found["merge"][c, o] = problem.update[up, o] * merged
+                    found["first_fill"][c, o] = problem.distinct[o] * spread_out
+                    found["first_load"][c, o] = problem.distinct[o] * spread_out
+                    found["discount"][c, o] = (
+                        problem.finished
+                        * problem.distinct[o]
+                        * (problem.read[down, o] + problem.update[up, o])
+                    )
+        return found
+
+    def mac_floors(
+        self, features: list[tuple[Floats, Floats, Floats, Small]], primary: int
+    ) -> tuple[Floats, float]:
+        """The least energy of the MACs' words, by unrolling, and what no unrolling changes."""
+        problem, count = self.problem, len(self.stages)
+        rows = [np.zeros(len(f[2])) for f in features]
+        constant, output = 0.0, len(problem.uses) - 1
+        for o in range(output + 1):
+            parent = self.parent(count, o)
+            up = self.stages[parent].level
+            words = self.mac_words(o)
+            share = merged = first = 1.0
+            charged = primary if primary >= parent else -1
+            for k in range(count):
+                if not len(features[k][0]) or k == charged:
+                    continue
+                most = float(features[k][0][:, o].max())
+                first *= most
+                if k >= parent:
+                    share *= float(features[k][1][:, o].min())
+                    if problem.reduction[self.stages[k].fan]:
+                        merged /= most
+            if charged < 0:
+                cost = words * share * problem.read[up, o]
+                if o == output:
+                    loads = max(0.0, words * share - problem.distinct[o] * first)
+                    cost = loads * problem.read[up, o] + words * merged * problem.update[up, o]
+                constant += cost
+                continue
+            phi, saved = features[charged][0][:, o], features[charged][1][:, o]
+            if o < output:
+                rows[charged] += words * share * saved * problem.read[up, o]
+                continue
+            fan = self.stages[charged].fan
+            lone = np.ones(len(phi)) if problem.multicast[fan] else phi
+            loads = np.maximum(0.0, words * share * saved - problem.distinct[o] * first * lone)
+            fold = 1.0 / phi if problem.reduction[fan] else np.ones(len(phi))
+            rows[charged] += loads * problem.read[up, o]
+            rows[charged] += words * merged * fold * problem.update[up, o]
+        return np.concatenate(rows), constant
+
+    def mac_words(self, operand: int) -> float:
+        problem = self.problem
+        free = [
+            size
+            for dim, size in enumerate(problem.sizes)
+            if not problem.uses[operand] >> dim & 1
+        ]
+        words = float(problem.plain[operand]) * math.prod(free)
+        for rank, of in enumerate(problem.rank_op):
+            if of == operand:
+                words *= float(problem.visits[rank, 0, 0])
+        return words
+
+    def leading(
+        self, phis: Floats, saved: Floats, macs: Floats, group: Integers, starts: Integers
+    ) -> Mask:
+        """Of the unrollings of a class, those that no other betters in all that bounds use."""
+        chosen = np.zeros(len(group), np.bool_)
+        looked_at = np.column_stack([saved, -phis[:, -1:], macs])
+        for k in range(len(self.stages)):
+            low, high = starts[k], starts[k + 1]
+            for g in np.unique(group[low:high]):
+                rows = low + np.nonzero(group[low:high] == g)[0]
+                best = listing.front(np.ascontiguousarray(looked_at[rows]))
+                chosen[rows[best]] = True
+        return chosen
+
+    def quick(
+        self,
+        c: int,
+        found: _TileList,
+        outside: tuple[Floats, Floats, Floats, Small],
+        coefficients: dict[str, Floats],
+    ) -> Floats:
+        """The least energy of every operand's edge into every tile, whatever is unrolled."""
+        problem = self.problem
+        operands = len(problem.uses)
+        fan = self.stages[c - 1].fan
+        phi = outside[0].max(axis=0) if len(outside[0]) else np.ones(operands)
+        share = outside[1].min(axis=0) if len(outside[1]) else np.ones(operands)
+        costs = np.zeros((len(found.tiles), operands))
+        for o in range(operands):
+            if not self.keeps[c, o]:
+                continue
+            words = found.moving[:, o]
+            fill, load = coefficients["fill"][c, o], coefficients["load"][c, o]
+            if o < operands - 1:
+                costs[:, o] = words * (fill + load * share[o])
+                continue
+            fold = 1.0 / phi[o] if fan >= 0 and problem.reduction[fan] else 1.0
+            first = coefficients["first_fill"][c, o] * phi[o]
+            costs[:, o] = (
+                words * problem.read[self.stages[c].level, o]
+                + np.maximum(words - first, 0.0) * fill
+                + np.maximum(words * share[o] - coefficients["first_load"][c, o] * phi[o], 0.0)
+                * load
+                + words * fold * coefficients["merge"][c, o]
+                - coefficients["discount"][c, o]
+            )
+        return costs
+
+    def arrivals(self, c: int, found: _TileList) -> Floats:
+        """The fewest arrivals of operands at a boundary.
+
+        All words once if what is next inside holds the whole tile, so that it may stay longer.
+        """
+        problem = self.problem
+        arrived = found.staying.copy()
+        for o in range(len(problem.uses)):
+            inside = [k for k in range(c + 1, len(self.stages)) if self.keeps[k, o]]
+            if inside:
+                copies = 1.0
+                for k in range(c, inside[0]):
+                    fan = self.stages[k].fan
+                    if fan >= 0:
+                        copies *= self.preparation.hardware.levels[fan].fanout.copies
+                most = float(self.lists[inside[0] - 1].words[:, o].max()) * copies
+                held = found.words[:, o] <= most
+                arrived[held, o] = problem.distinct[o]
+        return arrived
+
+    def stay_lines(self, coefficients: dict[str, Floats]) -> tuple[Floats, Floats]:
+        """Energy per arrival of an operand that stays in a stage, and the offset."""
+        problem, count = self.problem, len(self.stages)
+        operands = len(problem.uses)
+        slopes = np.zeros((count, operands))
+        offsets = np.zeros((count, operands))
+        for k in range(count - 1):
+            c = k + 1
+            fill, load = coefficients["fill"][c], coefficients["load"][c]
+            slopes[k] = fill + load
+            o = operands - 1
+            down = self.stages[c].level
+            if self.keeps[c, o]:
+                slopes[k, o] += problem.read[down, o] + coefficients["merge"][c, o]
+                offsets[k, o] = (
+                    -coefficients["first_fill"][c, o] * fill[o]
+                    - coefficients["first_load"][c, o] * load[o]
+                    - coefficients["discount"][c, o]
+                )
+        return slopes, offsets
+
+    def idle_words(self) -> Floats:
+        """Words of the outermost memory for edges into boundaries further inside."""
+        problem, count = self.problem, len(self.stages)
+        words = np.zeros(count + 1)
+        for k in range(count):
+            for o in range(len(problem.uses)):
+                if not any(self.keeps[c, o] for c in range(1, k + 1)):
+                    words[k] += problem.distinct[o]
+        return words

@@ -1,0 +1,245 @@
+"""The mapper that proves: held to all mappings of tiny spaces, one by one."""
+
+import math
+from collections.abc import Iterator
+from itertools import permutations, product
+
+import pytest
+from enumeration import (
+    Best,
+    Key,
+    Space,
+    count_and_best,
+    count_mappings,
+    mappings,
+    signature,
+)
+from mapper_contract import Case, MapperContract
+from tiny_spaces import Kind, random_space
+
+from tilewright.errors import InfeasibleError
+from tilewright.ir.hardware import Fanout, Hardware, Level
+from tilewright.ir.mapping import Block, Loop, Mapping
+from tilewright.ir.verify import axis_violations, verify_mapping
+from tilewright.ir.workload import Workload, conv2d, einsum
+from tilewright.mapper.result import LayerResult, Objective, Status
+from tilewright.mapper.search import find_mapping
+from tilewright.model.evaluate import Evaluator, make_evaluator
+
+KINDS = [
+    Kind("two levels", (2,)),
+    Kind("three levels", (3,)),
+    Kind("fan-out", (2, 3), fanout=True),
+    Kind("bypass", (2, 3), free=True),
+]
+RELAXED = [
+    Kind("uneven", (2, 3), uneven=True),
+    Kind("uneven fan-out", (2, 3), fanout=True, uneven=True),
+    Kind("imperfect", (2, 3), imperfect=True),
+    Kind("imperfect fan-out", (2, 3), fanout=True, imperfect=True),
+    Kind("uneven, imperfect", (2, 3), imperfect=True, uneven=True),
+]
+PROVEN: list[Kind] = [*KINDS]
+"""What the mapper is held to; `RELAXED` joins as soon as it proves those too."""
+FEW, BATCH, BATCHES = 6, 20, 10
+
+
+def solve(
+    space: Space, objective: str | Objective = Objective.ENERGY, seconds: float | None = None
+) -> LayerResult:
+    from tilewright.mapper.optimal import find_optimal
+
+    return find_optimal(
+        space.workload,
+        space.hardware,
+        objective=Objective(objective).value,
+        seconds=seconds,
+    )
+
+
+class TestOptimal(MapperContract):
+    def solve(
+        self, workload: Workload, hardware: Hardware, case: Case, seconds: float | None = None
+    ) -> LayerResult:
+        space = Space(workload, hardware, case.imperfect, case.uneven)
+        return solve(space, case.objective, seconds)
+
+
+@pytest.mark.parametrize("seed", range(FEW))
+@pytest.mark.parametrize("kind", PROVEN, ids=str)
+def test_no_mapping_is_better(kind: Kind, seed: int) -> None:
+    compare(random_space(kind, seed, 4_000))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", range(BATCHES))
+@pytest.mark.parametrize("kind", PROVEN, ids=str)
+def test_no_mapping_of_many_spaces_is_better(kind: Kind, batch: int) -> None:
+    for seed in range(FEW + batch * BATCH, FEW + (batch + 1) * BATCH):
+        compare(random_space(kind, seed, 20_000))
+
+
+def compare(space: Space) -> None:
+    """Hold the mapper to the best of all mappings, for every objective."""
+    count, best = count_and_best(space)
+    for objective in Objective:
+        found = solve(space, objective)
+        said = _describe(space, objective, best.get(objective), found)
+        assert count <= found.mapspace_size, said
+        if not best:
+            assert found.status is Status.INFEASIBLE, said
+            assert found.cost is None, said
+            assert found.violations, said
+            continue
+        assert found.cost is not None, said
+        assert found.status is Status.OPTIMAL, said
+        assert alike(objective.key(found.cost), best[objective].key), said
+        assert found.lower_bound == objective.of(found.cost), said
+        verify_mapping(space.workload, space.hardware, found.cost.mapping)
+        priced = make_evaluator(space.workload, space.hardware).price(found.cost.mapping)
+        assert objective.key(priced) == objective.key(found.cost), said
+
+
+def alike(one: Key, other: Key) -> bool:
+    return all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(one, other, strict=True))
+
+
+def _describe(space: Space, objective: Objective, best: Best | None, found: LayerResult) -> str:
+    """All that is needed to look at a difference by hand."""
+    ours = "none fits" if best is None else f"{best.key}\n{best.mapping}"
+    cost = found.cost
+    theirs = found.reason if cost is None else f"{objective.key(cost)}\n{cost.mapping}"
+    work = f"{space.workload.einsum} {space.workload.sizes}"
+    return (
+        f"{objective.value}: {work}\n{space}\n"
+        f"all mappings: {ours}\nmapper ({found.status.value}): {theirs}"
+    )
+
+
+# The enumeration is held to numbers counted by hand, to a blunt search, and to the random search.
+
+TINY = einsum("tiny", "O[M] += W[M] * I[M]", {"M": 4})
+PRODUCT = einsum("product", "O[M] += W[M,K] * I[K]", {"M": 3, "K": 2})
+TWO = Hardware("two", (Level("DRAM", read_pj=64, write_pj=64), Level("RF", 96, read_pj=1)))
+HELD = Hardware("held", (Level("DRAM"), Level("RF", keeps=frozenset("WIO"))))
+SPREAD = Hardware("spread", (Level("DRAM", fanout=Fanout(2, 2, y_dims=("K",))), Level("RF")))
+
+
+@pytest.mark.parametrize(
+    ("space", "count"),
+    [
+        # 4·1, 2·2, 1·4; I, O, W kept inside or not.
+        (Space(TINY, TWO), 3 * 2**3),
+        (Space(TINY, HELD), 3),
+        # Blocks before or behind a loop inside: 1, 2 and 2 places for each of three operands.
+        (Space(TINY, HELD, uneven=True), 1 + 2**3 + 2**3),
+        # Or not kept: 2, 3 and 3 choices.
+        (Space(TINY, TWO, uneven=True), 2**3 + 3**3 + 3**3),
+        # Extents inside 1 to 4, with 4, 2, 2 and 1 outside.
+        (Space(TINY, HELD, imperfect=True), 4),
+        # Both loops outside or both inside: 2 orders each; one outside: 1, twice.
+        (Space(PRODUCT, HELD), 2 + 2 + 1 + 1),
+        # 3 as 1·3, 2·2, 3·1, with both loops outside unless their extent there is 1.
+        (Space(PRODUCT, HELD, imperfect=True), 2 + 1 + 2 + 2 + 1 + 2),
+        # K outside, on x, on y, inside; M (3 steps) finds no room on 2 copies.
+        (Space(PRODUCT, SPREAD), (2 + 1 + 1 + 1 + 1 + 1 + 1 + 2) * 2**3),
+    ],
+)
+def test_the_enumeration_counts_as_by_hand(space: Space, count: int) -> None:
+    written = [str(mapping) for mapping in mappings(space)]
+    assert len(set(written)) == len(written) == count_mappings(space) == count
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *RELAXED], ids=str)
+def test_every_mapping_is_legal_and_none_comes_twice(kind: Kind) -> None:
+    space = random_space(kind, 0, 3_000)
+    written: set[str] = set()
+    for number, mapping in enumerate(mappings(space)):
+        written.add(str(mapping))
+        if number % 10 == 0:
+            verify_mapping(space.workload, space.hardware, mapping)
+            assert axis_violations(space.hardware, mapping) == []
+    assert len(written) == count_mappings(space)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *RELAXED], ids=str)
+def test_mappings_with_one_signature_cost_the_same(kind: Kind) -> None:
+    """What lets the enumeration price the first of them alone."""
+    space = random_space(kind, 1, 2_000)
+    evaluator = make_evaluator(space.workload, space.hardware)
+    known: dict[object, dict[Objective, Key] | None] = {}
+    for mapping in mappings(space):
+        keys = _keys(evaluator, mapping)
+        assert known.setdefault(signature(mapping, space.hardware), keys) == keys
+
+
+def _keys(evaluator: Evaluator, mapping: Mapping) -> dict[Objective, Key] | None:
+    try:
+        cost = evaluator.price(mapping)
+    except InfeasibleError:
+        return None
+    return {objective: objective.key(cost) for objective in Objective}
+
+
+def test_superfluous_steps_never_help() -> None:
+    """The enumeration leaves out loops that are longer than needed. None of them is better."""
+    layer = conv2d("row", K=2, C=1, P=5, Q=1, R=2)
+    outer = Level("DRAM", read_pj=64, write_pj=64, bandwidth=1, fanout=Fanout(3, x_dims=("P",)))
+    inner = Level("RF", 112, read_pj=1, write_pj=1, keeps=frozenset("WIO"))
+    chip = Hardware("row", (outer, inner))
+    best = dict[Objective, Key]()
+    for mapping in _all_that_cover(layer):
+        verify_mapping(layer, chip, mapping)
+        keys = _keys(make_evaluator(layer, chip), mapping) or {}
+        best |= {goal: min(key, best.get(goal, key)) for goal, key in keys.items()}
+    _, found = count_and_best(Space(layer, chip, imperfect=True))
+    assert {goal: one.key for goal, one in found.items()} == best
+
+
+def _all_that_cover(layer: Workload) -> Iterator[Mapping]:
+    """Every extent up to the size of K, P and R, outside and inside, and of P on 3 copies."""
+    dims = "KPR"
+    sizes = [layer.sizes[dim] for dim in dims]
+    extents = list(product(*(range(1, size + 1) for size in sizes)))
+    for outside, inside, copies in product(extents, extents, range(1, 4)):
+        spans = [
+            a * b * (copies if dim == "P" else 1)
+            for dim, a, b in zip(dims, outside, inside, strict=True)
+        ]
+        if all(span >= size for span, size in zip(spans, sizes, strict=True)):
+            below = tuple(map(Loop, dims, inside))
+            for order in permutations(map(Loop, dims, outside)):
+                yield Mapping(
+                    (
+                        Block("DRAM", ("W", "I", "O"), order, (Loop("P", copies, "x"),)),
+                        Block("RF", ("W", "I", "O"), below),
+                    )
+                )
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *RELAXED], ids=str)
+def test_the_search_is_never_better_than_all_mappings(kind: Kind) -> None:
+    space = random_space(kind, 2, 2_000)
+    _, best = count_and_best(space)
+    for objective in Objective:
+        found = find_mapping(
+            space.workload,
+            space.hardware,
+            objective=objective,
+            imperfect=space.imperfect,
+            uneven=space.uneven,
+            seconds=0.2,
+        )
+        assert (found.cost is None) == (objective not in best)
+        if found.cost is not None:
+            assert objective.key(found.cost) >= best[objective].key
+
+
+def test_a_space_in_which_nothing_fits_has_no_best() -> None:
+    tight = Hardware("tight", (Level("DRAM"), Level("RF", 40, keeps=frozenset("WIO"))))
+    assert count_and_best(Space(TINY, tight)) == (3, {})
+
+
+def test_mappings_are_made_one_by_one() -> None:
+    large = conv2d("large", K=8, C=8, P=56, Q=56, R=3, S=3)
+    assert next(mappings(Space(large, TWO, imperfect=True)))
