@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tilewright.mapper.compiled import compiled_in_place as compiled
-from tilewright.mapper.problem import Floats, Integers, Problem, Template
+from tilewright.mapper.problem import Floats, Integers, Mask, Problem, Template
 
 ENERGY, CYCLES, EDP, DRAM = range(4)
 TIE = 1e-12
@@ -39,9 +39,13 @@ class Path(NamedTuple):
         best_tile, best_spread, best_class: its tiles, unrollings and (K, 3) classes.
         buffer_tile, buffer_spread, buffer_class, buffer_value: chains whose price is loose.
         allowed: (K,) energy that edges inside may take; stays: (K, O) that of what stays.
+        carry: (K + 1, O) the fewest arrivals of operands at a boundary.
+        trial, edge, waits: (O,) room to work in.
+        is_open: (K, G) classes of cycles that may still hold a better chain.
         next_row, next_spread, next_class, class_count: (K,) how far the search has come.
         classes: (K, 64, 3) of the orders of a stage.
-        count: (4,) chains priced, loose chains, the flag that stops the search, nodes.
+        count: (5,) chains priced, loose chains, the flag that stops the search, nodes, and how
+            many loose chains stop it.
     """
 
     tile: Integers
@@ -71,6 +75,11 @@ class Path(NamedTuple):
     buffer_value: Floats
     allowed: Floats
     stays: Floats
+    carry: Floats
+    trial: Floats
+    edge: Floats
+    waits: Mask
+    is_open: Mask
     next_row: Integers
     next_spread: Integers
     next_class: Integers
@@ -370,13 +379,21 @@ def edge_floor(
 
 
 @compiled
-def inner_floor(template: Template, stage: int, row: int, group: int) -> float:
-    """The least energy of all edges into boundaries inside the tile of a row."""
+def inner_floor(
+    template: Template, stage: int, row: int, group: int, carry: Floats
+) -> float:
+    """The least energy of all edges into boundaries inside the tile of a row.
+
+    `carry` (O,) are the fewest arrivals of operands that no loop of the stage moves.
+    """
     least = template.moving[stage, group]
     for operand in range(template.staying.shape[1]):
+        arriving = template.still[row, operand]
+        if template.may_wait[row, operand]:
+            arriving = min(arriving, carry[operand])
         stays = (
             template.staying[stage, operand, group]
-            + template.stay_slope[stage, operand] * template.arrivals[row, operand]
+            + template.stay_slope[stage, operand] * arriving
             + template.stay_offset[stage, operand]
         )
         least = min(least, stays)
@@ -399,7 +416,7 @@ def stage_floors(
         if not template.front[row]:
             continue
         for group in range(groups):
-            inside[group] = inner_floor(template, c, row, group)
+            inside[group] = inner_floor(template, c, row, group, problem.distinct)
         for spread in range(low, max(high, low + 1)):
             if not none and not template.leading[spread]:
                 continue
@@ -477,7 +494,7 @@ def node_floor(problem: Problem, template: Template, path: Path, c: int, objecti
     for group in range(first, last):
         cycles = max(ports, template.group_cycles[group])
         energy = path.energy[c] + path.ahead[c] + problem.mac_pj + problem.leak * cycles
-        energy += inner_floor(template, c, path.row[c], group)
+        energy += inner_floor(template, c, path.row[c], group, path.carry[c])
         least = min(least, _admits(path, objective, energy, cycles, words))
     return least
 
@@ -621,9 +638,6 @@ def _finish(problem: Problem, template: Template, path: Path, objective: int) ->
 def _remember_loose(path: Path, value: float) -> None:
     """Put a chain aside whose price is a bound only; the same tiles once, with the least."""
     count = path.count[1]
-    if count >= len(path.buffer_value):
-        path.count[2] = 2
-        return
     if count > 0:
         last = count - 1
         same = True
@@ -642,6 +656,8 @@ def _remember_loose(path: Path, value: float) -> None:
     _copy_rows(path.spread, path.buffer_spread[count])
     _save_classes(path, path.buffer_class[count])
     path.count[1] += 1
+    if path.count[1] >= path.count[4]:
+        path.count[2] = 2
 
 
 @compiled
@@ -691,32 +707,98 @@ def _classes(problem: Problem, moved: int, found: Integers) -> int:
 
 
 @compiled
-def _quick_floor(
+def _learn_row(problem: Problem, template: Template, stage: int, row: int) -> None:
+    """Note the least energy of the edges into a tile, by class of cycles and by what stays."""
+    operands, c = len(problem.uses), stage + 1
+    low, high = template.spread_start[stage], template.spread_start[c]
+    groups = len(template.group_cycles) if stage == template.primary else 1
+    for stay in range(operands + 1):
+        for group in range(groups):
+            template.row_best[row, stay, group] = np.inf
+    for spread in range(low if high > low else -1, high if high > low else 0):
+        group, macs = 0, 0.0
+        if spread >= 0:
+            if not template.leading[spread]:
+                continue
+            macs = template.mac_floor[spread]
+            group = template.group[spread] if groups > 1 else 0
+        total = 0.0
+        for operand in range(operands):
+            if template.keeps[c, operand]:
+                words = template.fills[row, operand]
+                total += edge_floor(problem, template, c, operand, words, spread)
+        for stay in range(operands + 1):
+            rest = total
+            if stay < operands:
+                if not template.keeps[c, stay]:
+                    continue
+                words = template.fills[row, stay]
+                rest -= edge_floor(problem, template, c, stay, words, spread)
+            best = template.row_best[row, stay, group]
+            template.row_best[row, stay, group] = min(best, rest + macs)
+    template.row_known[row] = True
+
+
+@compiled
+def _row_floor(
     problem: Problem, template: Template, path: Path, stage: int, row: int, objective: int
 ) -> float:
-    """A bound of all chains that go on with the tile of a row, whatever is unrolled before it."""
+    """A bound of all chains that go on with the tile of a row, whatever is unrolled before it.
+
+    Notes in the path which classes of cycles may still hold a better one.
+    """
     operands, c = len(problem.uses), stage + 1
-    total, gain = 0.0, 0.0
-    for operand in range(operands):
-        if template.keeps[c, operand]:
-            moves = template.quick[row, operand]
-            total += moves
-            stays = (
-                template.stay_slope[stage, operand] * template.arrivals[path.row[stage], operand]
-                + template.stay_offset[stage, operand]
-            )
-            gain = max(gain, moves - stays)
-    energy = path.energy[stage] + path.ahead[stage] + problem.mac_pj + total - gain
-    energy += template.least_macs[stage]
+    if not template.row_known[row]:
+        _learn_row(problem, template, stage, row)
     ports = _port_cycles(problem, template, path, stage)
     words = path.words[stage] + template.idle_words[stage]
     known = path.group[stage]
     first, last = (known, known + 1) if known >= 0 else (0, len(template.group_cycles))
+    base = path.energy[stage] + path.ahead[stage] + problem.mac_pj
     least = np.inf
     for group in range(first, last):
-        cycles = max(ports, template.group_cycles[group])
-        whole = energy + inner_floor(template, c, row, group) + problem.leak * cycles
-        least = min(least, _admits(path, objective, whole, cycles, words))
+        path.is_open[stage, group] = False
+    fan = template.fan[stage]
+    copies = 1.0 if fan < 0 else template.fan_copies[stage]
+    for operand in range(operands):
+        steps = 1.0
+        for dim in range(len(problem.sizes)):
+            if problem.uses[operand] >> dim & 1:
+                steps *= problem.val[dim, path.tile[stage, dim]]
+                steps /= problem.val[dim, template.tiles[row, dim]]
+        path.waits[operand] = steps <= copies
+    for stay in range(operands + 1):
+        cost = 0.0
+        if stay < operands:
+            if not template.keeps[c, stay]:
+                arriving = 0.0
+            else:
+                arriving = template.still[path.row[stage], stay]
+                if path.waits[stay] and template.may_wait[path.row[stage], stay]:
+                    arriving = min(arriving, path.carry[stage, stay])
+                cost = template.stay_slope[stage, stay] * arriving
+                cost += template.stay_offset[stage, stay]
+        for operand in range(operands):
+            path.trial[operand] = template.still[row, operand]
+            if path.waits[operand]:
+                path.trial[operand] = min(
+                    path.trial[operand], path.carry[stage, operand]
+                )
+            if operand == stay:
+                path.trial[operand] = min(
+                    path.trial[operand], template.still[path.row[stage], operand]
+                )
+        best = stay if stay < operands and template.keeps[c, stay] else operands
+        for group in range(first, last):
+            mine = group if stage == template.primary else 0
+            edges = template.row_best[row, best, mine] + cost
+            cycles = max(ports, template.group_cycles[group])
+            energy = base + edges + problem.leak * cycles
+            energy += inner_floor(template, c, row, group, path.trial)
+            value = _admits(path, objective, energy, cycles, words)
+            if value < np.inf:
+                path.is_open[stage, group] = True
+            least = min(least, value)
     return least
 
 
@@ -730,33 +812,60 @@ def _spread_floor(
     spread: int,
     objective: int,
 ) -> float:
-    """A bound of all chains that go on with a tile and an unrolling."""
+    """A bound of all chains that go on with a tile and an unrolling, both being set."""
     operands, c = len(problem.uses), stage + 1
-    total, gain = 0.0, 0.0
+    total = 0.0
     for operand in range(operands):
+        path.edge[operand] = 0.0
         if template.keeps[c, operand]:
-            moves = edge_floor(problem, template, c, operand, template.fills[row, operand], spread)
-            total += moves
-            stays = (
-                template.stay_slope[stage, operand] * template.arrivals[path.row[stage], operand]
-                + template.stay_offset[stage, operand]
+            path.edge[operand] = edge_floor(
+                problem, template, c, operand, template.fills[row, operand], spread
             )
-            gain = max(gain, moves - stays)
-    extra = template.mac_floor[spread] - template.least_macs[stage]
-    if total - gain + extra > path.allowed[stage]:
-        return np.inf
-    energy = path.energy[stage] + path.ahead[stage] + problem.mac_pj + total - gain
-    energy += template.mac_floor[spread]
+            total += path.edge[operand]
     group = path.group[stage]
     if stage == template.primary:
         group = template.group[spread]
     if group < 0:
         return 0.0
+    base = path.energy[stage] + path.ahead[stage] + problem.mac_pj + template.mac_floor[spread]
     ports = _port_cycles(problem, template, path, stage)
     cycles = max(ports, template.group_cycles[group])
-    whole = energy + inner_floor(template, c, row, group) + problem.leak * cycles
     words = path.words[stage] + template.idle_words[stage]
-    return _admits(path, objective, whole, cycles, words)
+    least = np.inf
+    for stay in range(operands + 1):
+        edges = total
+        if stay < operands and template.keeps[c, stay]:
+            arriving = template.still[path.row[stage], stay]
+            if path.moved[stage] & problem.uses[stay] == 0:
+                arriving = min(arriving, path.carry[stage, stay])
+            stays = template.stay_slope[stage, stay] * arriving
+            edges += stays + template.stay_offset[stage, stay] - path.edge[stay]
+        _carry_on(problem, template, path, stage, row, stay, path.trial)
+        energy = base + edges + problem.leak * cycles
+        energy += inner_floor(template, c, row, group, path.trial)
+        least = min(least, _admits(path, objective, energy, cycles, words))
+    return least
+
+
+@compiled
+def _carry_on(
+    problem: Problem,
+    template: Template,
+    path: Path,
+    stage: int,
+    row: int,
+    stay: int,
+    carry: Floats,
+) -> None:
+    """The fewest arrivals of operands at the boundary inside a stage, its loops being set."""
+    for operand in range(len(problem.uses)):
+        times = copied(problem, path.spread[stage], operand)
+        if path.moved[stage] & problem.uses[operand] == 0:
+            carry[operand] = path.carry[stage, operand] * times
+        elif operand == stay:
+            carry[operand] = template.still[path.row[stage], operand] * times
+        else:
+            carry[operand] = template.still[row, operand]
 
 
 @compiled
@@ -765,7 +874,7 @@ def _allowance(
 ) -> float:
     """How much energy the edges into the next boundary may take at most, for a node.
 
-    From above: what `_quick_floor` adds beside them is taken at its least.
+    From above: what `_row_floor` adds beside them is taken at its least.
     """
     known = path.group[stage]
     cycles = template.group_cycles[known if known >= 0 else 0]
@@ -800,7 +909,9 @@ def _prepare_node(
     for operand in range(len(problem.uses)):
         path.stays[stage, operand] = np.inf
         if template.keeps[stage + 1, operand]:
-            arriving = template.arrivals[path.row[stage], operand]
+            arriving = template.still[path.row[stage], operand]
+            if template.may_wait[path.row[stage], operand]:
+                arriving = min(arriving, path.carry[stage, operand])
             path.stays[stage, operand] = (
                 template.stay_slope[stage, operand] * arriving
                 + template.stay_offset[stage, operand]
@@ -818,7 +929,7 @@ def _open_tile(
         inner = template.tiles[row, dim]
         if problem.quo[dim, path.tile[stage, dim], inner] < 0:
             return False
-    if _quick_floor(problem, template, path, stage, row, objective) == np.inf:
+    if _row_floor(problem, template, path, stage, row, objective) == np.inf:
         return False
     for dim in range(len(problem.sizes)):
         path.tile[stage + 1, dim] = template.tiles[row, dim]
@@ -841,12 +952,15 @@ def _next_spread(
         spread = -1 if alone else path.next_spread[stage]
         path.next_spread[stage] += 1
         if not alone:
+            if stage == template.primary and not path.is_open[stage, template.group[spread]]:
+                continue
+        if not _set_spread(problem, template, path, stage, spread):
+            continue
+        if not alone:
             row = path.row[c]
             floor = _spread_floor(problem, template, path, stage, row, spread, objective)
             if floor == np.inf:
                 continue
-        if not _set_spread(problem, template, path, stage, spread):
-            continue
         path.group[c] = path.group[stage]
         path.ahead[c] = path.ahead[stage]
         if not alone:
@@ -877,6 +991,9 @@ def _advance(
                 if template.keeps[c, operand]:
                     add_edge(problem, template, path, c, operand)
             path.count[3] += 1
+            _carry_on(
+                problem, template, path, stage, path.row[c], path.stay[stage], path.carry[c]
+            )
             if node_floor(problem, template, path, c, objective) < np.inf:
                 return True
         if not _next_spread(problem, template, path, stage, objective):
@@ -945,7 +1062,7 @@ def root_floors(
     start = template.tile_start[1]
     _prepare_node(problem, template, path, 0, objective)
     for row in range(start, template.tile_start[2]):
-        floors[row - start] = _quick_floor(problem, template, path, 0, row, objective)
+        floors[row - start] = _row_floor(problem, template, path, 0, row, objective)
 
 
 @compiled

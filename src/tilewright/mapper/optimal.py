@@ -47,8 +47,8 @@ _TIES = {
 """What decides between mappings that are equally good, in order."""
 _WIDER = (1.003, 1.02, 1.06, 1.2, 1.5, 2.5, 6.0, 50.0, np.inf)
 """Thresholds of the search, relative to the first bound."""
-_LOOSE = 4096
-"""Chains that may wait for an exact price."""
+_PATIENCE, _LOOSE = 64, 16_384
+"""Chains with a loose price: after how many the search pauses to price them, how many may wait."""
 _SLACK = 1e-9
 """What the energy of a tie may exceed the best by: rounding of sums in another order."""
 
@@ -293,19 +293,22 @@ class _Hunt:
         self, choice: _Choice, rows: Integers, objective: Objective, limits: list[float]
     ) -> None:
         """Search below some tiles of the outermost boundary."""
-        code, at, chunk = _CODES[objective], 0, 1
-        while at < len(rows) or len(choice.stages) == 1:
+        code, at, patience = _CODES[objective], 0, _PATIENCE
+        while True:
             _restart(
                 self.preparation, choice.template, choice.path, limits, self._best_row(code)
             )
-            done = self._kernel(choice, rows, at, min(at + chunk, len(rows)), code)
+            choice.path.count[4] = patience
+            done = self._kernel(choice, rows, at, code)
             self._take(choice, objective, limits)
-            if len(choice.stages) == 1:
+            if choice.path.count[2] == 0:
                 return
             at += done
-            chunk = min(2 * chunk, 256)
+            patience = _PATIENCE if done else min(_LOOSE, 4 * patience)
+            if not done and choice.path.count[1] >= _LOOSE:
+                raise _OutOfTime  # more loose chains below one tile than can be told apart
 
-    def _kernel(self, choice: _Choice, rows: Integers, first: int, last: int, code: int) -> int:
+    def _kernel(self, choice: _Choice, rows: Integers, first: int, code: int) -> int:
         """Run the search in a thread, so that time and Ctrl-C can stop it."""
         problem, path, done = self.preparation.problem, choice.path, [0]
 
@@ -314,7 +317,7 @@ class _Hunt:
                 kernels.finish_alone(problem, choice.template, path, code)
             else:
                 done[0] = kernels.try_tiles(
-                    problem, choice.template, path, rows, first, last, code
+                    problem, choice.template, path, rows, first, len(rows), code
                 )
 
         thread = threading.Thread(target=work)
@@ -329,9 +332,7 @@ class _Hunt:
             self._take(choice, self.objective, None)
             raise
         self.evaluated += int(path.count[0])
-        if path.count[2] == 2:  # too many chains wait: let them be priced, then begin again
-            return 0
-        return max(done[0], 1)
+        return done[0]
 
     def _take(self, choice: _Choice, objective: Objective, limits: list[float] | None) -> None:
         """Price what the kernel has found, exactly."""
@@ -513,12 +514,17 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         buffer_value=np.zeros(_LOOSE),
         allowed=np.zeros(stages),
         stays=np.zeros((stages, len(problem.uses))),
+        carry=np.zeros((stages + 1, len(problem.uses))),
+        trial=np.zeros(len(problem.uses)),
+        edge=np.zeros(len(problem.uses)),
+        waits=np.zeros(len(problem.uses), np.bool_),
+        is_open=np.ones((stages, len(template.group_cycles)), np.bool_),
         next_row=whole(stages),
         next_spread=whole(stages),
         next_class=whole(stages),
         class_count=whole(stages),
         classes=whole(stages, 64, 3),
-        count=whole(4),
+        count=whole(5),
     )
 
 
@@ -532,7 +538,8 @@ def _restart(
     """Put a path back to its beginning: the whole workload as the outermost tile."""
     dims = len(preparation.problem.sizes)
     path.tile[0, :dims] = preparation.counts - 1
-    path.row[0] = len(template.arrivals) - 1
+    path.row[0] = len(template.still) - 1
+    path.carry[0] = preparation.problem.distinct
     path.group[:] = -1 if template.primary >= 0 else 0
     path.loose[:] = 0
     path.limits[:] = limits

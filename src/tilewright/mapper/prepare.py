@@ -413,13 +413,14 @@ def _widths(levels: tuple[Level, ...], bandwidths: list[float | None]) -> Floats
     )
 
 
-def _least_inside(template: Template, stage: int) -> float:
+def _least_inside(template: Template, stage: int, distinct: Floats) -> float:
     """The least of `kernels.inner_floor` over all tiles of a boundary."""
     low, high = template.tile_start[stage], template.tile_start[stage + 1]
     least = float(template.moving[stage].min())
     for o in range(template.keeps.shape[1]):
         stays = template.staying[stage, o].min() + template.stay_offset[stage, o]
-        arriving = template.arrivals[low:high, o].min()
+        held = template.may_wait[low:high, o]
+        arriving = np.where(held, distinct[o], template.still[low:high, o]).min()
         least = min(least, float(stays + template.stay_slope[stage, o] * arriving))
     return least
 
@@ -451,7 +452,8 @@ class _TemplateMaker:
         leading = self.leading(phis, saved, mac_floor, group, spread_start)
         tile_start = np.cumsum([0, 0, *(len(found.tiles) for found in self.lists)])
         tiles = [np.zeros((0, len(problem.sizes) + 1), np.int16)]
-        fills, arriving, quick = ([np.zeros((0, operands))] for _ in range(3))
+        fills, still, quick = ([np.zeros((0, operands))] for _ in range(3))
+        waiting = [np.zeros((0, operands), np.bool_)]
         fronts = [np.zeros(0, np.bool_)]
         least_macs = [
             0.0 if spread is None else float(mac_floor[low:high].min())
@@ -460,16 +462,19 @@ class _TemplateMaker:
         slopes, offsets = self.stay_lines(coefficients)
         for c, found in enumerate(self.lists, start=1):
             cheap = self.quick(c, found, features[c - 1], coefficients)
-            arrived = self.arrivals(c, found)
+            waits = self.may_wait(c, found)
+            arrived = np.where(waits, problem.distinct, found.staying)
             looked_at = np.hstack([cheap[:, self.keeps[c]], arrived])
             order = np.argsort(cheap.sum(axis=1), kind="stable")
             tiles.append(found.tiles[order])
             fills.append(found.moving[order])
-            arriving.append(arrived[order])
+            still.append(found.staying[order])
+            waiting.append(waits[order])
             quick.append(cheap[order])
             fronts.append(listing.front(np.ascontiguousarray(looked_at[order])))
         groups = len(cycles)
-        arriving.append(problem.distinct[None, :])  # the whole workload, outside of everything
+        still.append(problem.distinct[None, :])  # the whole workload, outside of everything
+        waiting.append(np.ones((1, operands), np.bool_))
         template = Template(
             level=np.array([s.level for s in self.stages], np.int64),
             fan=np.array([s.fan for s in self.stages], np.int64),
@@ -477,7 +482,9 @@ class _TemplateMaker:
             tile_start=np.array(tile_start, np.int64),
             tiles=np.concatenate(tiles).astype(np.int64),
             fills=np.concatenate(fills),
-            arrivals=np.concatenate(arriving),
+            still=np.concatenate(still),
+            may_wait=np.concatenate(waiting),
+            fan_copies=np.array([self.fan_copies(k) for k in range(count)]),
             spread_start=np.array(spread_start, np.int64),
             spreads=np.concatenate([f[3] for f in features]).astype(np.int64),
             copies=copies,
@@ -488,6 +495,8 @@ class _TemplateMaker:
             group_cycles=cycles,
             primary=primary,
             quick=np.ascontiguousarray(np.concatenate(quick)),
+            row_best=np.empty((int(tile_start[-1]), operands + 1, groups)),
+            row_known=np.zeros(int(tile_start[-1]), np.bool_),
             quick_total=np.concatenate(quick).sum(axis=1),
             least_inside=np.zeros(count + 1),
             front=np.concatenate(fronts),
@@ -509,7 +518,7 @@ class _TemplateMaker:
                     mine = mine[group[low:high] == g]
                 template.moving[count - 1, g] = constant + mine.min()
         for stage in range(count - 1, 0, -1):
-            template.least_inside[stage] = _least_inside(template, stage)
+            template.least_inside[stage] = _least_inside(template, stage, problem.distinct)
             kernels.stage_floors(
                 problem, template, stage - 1, np.zeros(groups), np.zeros(operands)
             )
@@ -703,25 +712,21 @@ class _TemplateMaker:
             )
         return costs
 
-    def arrivals(self, c: int, found: _TileList) -> Floats:
-        """The fewest arrivals of operands at a boundary.
-
-        All words once if what is next inside holds the whole tile, so that it may stay longer.
-        """
+    def may_wait(self, c: int, found: _TileList) -> Mask:
+        """Whether what is next inside can hold all of an operand's tile, so that it may wait."""
         problem = self.problem
-        arrived = found.staying.copy()
+        held = np.zeros(found.words.shape, np.bool_)
         for o in range(len(problem.uses)):
             inside = [k for k in range(c + 1, len(self.stages)) if self.keeps[k, o]]
             if inside:
-                copies = 1.0
-                for k in range(c, inside[0]):
-                    fan = self.stages[k].fan
-                    if fan >= 0:
-                        copies *= self.preparation.hardware.levels[fan].fanout.copies
+                copies = math.prod(self.fan_copies(k) for k in range(c, inside[0]))
                 most = float(self.lists[inside[0] - 1].words[:, o].max()) * copies
-                held = found.words[:, o] <= most
-                arrived[held, o] = problem.distinct[o]
-        return arrived
+                held[:, o] = found.words[:, o] <= most
+        return held
+
+    def fan_copies(self, stage: int) -> float:
+        fan = self.stages[stage].fan
+        return 1.0 if fan < 0 else float(self.preparation.hardware.levels[fan].fanout.copies)
 
     def stay_lines(self, coefficients: dict[str, Floats]) -> tuple[Floats, Floats]:
         """Energy per arrival of an operand that stays in a stage, and the offset."""

@@ -103,7 +103,9 @@ class Template(NamedTuple):
         tile_start: (K + 1,) where the tiles of boundary k begin in `tiles`, from k = 1.
         tiles: (N, D + 1) tiles that fit; the best first.
         fills: (N, O) the fewest words that enter a tile of an operand that nothing keeps still.
-        arrivals: (N, O) the fewest arrivals of an operand at the boundary.
+        still: (N, O) the fewest arrivals of an operand that loops inside keep still.
+        may_wait: (N, O) whether instances inside may hold all of the operand's tile.
+        fan_copies: (K,) instances of the stage's fan-out.
         spread_start: (K + 1,) where the unrollings of a stage begin in `spreads`.
         spreads: (M, D + 1) unrollings of the fan-outs.
         copies: (M,) instances in use.
@@ -114,6 +116,8 @@ class Template(NamedTuple):
         group_cycles: (G,) the least cycles of a class.
         primary: the stage whose unrollings are classed; -1 without fan-outs.
         quick: (N, O) the least energy of an operand that moves at a tile.
+        row_best: (N, O + 1, G) the least energy of a tile's edges if an operand stays, or none, by
+            class of cycles of the stage outside; row_known: (N,) whether it has been computed.
         quick_total: (N,) the sum over operands.
         least_inside: (K + 1,) the least energy of all edges inside a boundary.
         front: (N,) whether no other tile of the boundary is as good in all that bounds look at.
@@ -134,7 +138,9 @@ class Template(NamedTuple):
     tile_start: Integers
     tiles: Integers
     fills: Floats
-    arrivals: Floats
+    still: Floats
+    may_wait: Mask
+    fan_copies: Floats
     spread_start: Integers
     spreads: Integers
     copies: Floats
@@ -145,6 +151,8 @@ class Template(NamedTuple):
     group_cycles: Floats
     primary: int
     quick: Floats
+    row_best: Floats
+    row_known: Mask
     quick_total: Floats
     least_inside: Floats
     front: Mask
