@@ -18,6 +18,21 @@ TIE = 1e-12
 """Relative difference below which two sums of the same energies in another order are equal."""
 
 
+class Pairs(NamedTuple):
+    """Tiles and unrollings that may be part of a chain worth finding.
+
+    Attributes:
+        row, spread: (P,) of the tile and of the unrolling outside it, -1 for none.
+        key: (P,) the least energy of the tile's edges and of what is inside, ascending.
+        start: (K + 1,) where those of a stage begin; a stage without any tries all tiles.
+    """
+
+    row: Integers
+    spread: Integers
+    key: Floats
+    start: Integers
+
+
 class Path(NamedTuple):
     """Where the search stands: one row per boundary or stage, and what has been found.
 
@@ -379,25 +394,187 @@ def edge_floor(
 
 
 @compiled
-def inner_floor(
-    template: Template, stage: int, row: int, group: int, carry: Floats
-) -> float:
+def inner_floor(template: Template, stage: int, row: int, group: int, carry: Floats) -> float:
     """The least energy of all edges into boundaries inside the tile of a row.
 
     `carry` (O,) are the fewest arrivals of operands that no loop of the stage moves.
     """
-    least = template.moving[stage, group]
-    for operand in range(template.staying.shape[1]):
+    operands = template.staying.shape[1]
+    least = template.inside[row, operands, group]
+    for operand in range(operands):
         arriving = template.still[row, operand]
         if template.may_wait[row, operand]:
             arriving = min(arriving, carry[operand])
         stays = (
-            template.staying[stage, operand, group]
+            template.inside[row, operand, group]
             + template.stay_slope[stage, operand] * arriving
             + template.stay_offset[stage, operand]
         )
         least = min(least, stays)
     return least
+
+
+@compiled
+def reset_inside(template: Template) -> None:
+    """Put the bounds that hold for every tile of a boundary in place of those of single tiles."""
+    operands = template.staying.shape[1]
+    for stage in range(1, len(template.level)):
+        for row in range(template.tile_start[stage], template.tile_start[stage + 1]):
+            for group in range(len(template.group_cycles)):
+                template.inside[row, operands, group] = template.moving[stage, group]
+                for operand in range(operands):
+                    floor = template.staying[stage, operand, group]
+                    template.inside[row, operand, group] = floor
+
+
+@compiled
+def fill_inside(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    allowed: Floats,
+    most_cycles: float,
+    lattice: Floats,
+    strides: Integers,
+    pairs: Pairs,
+) -> int:
+    """Bound what is inside every tile of the boundary outside a stage, minding divisibility.
+
+    Args:
+        allowed: (G,) energy of edges inside that a chain worth finding may have at most.
+        most_cycles: of a chain worth finding.
+        lattice: (T, O + 1, G) room for all tiles; see `docs/optimal-mapper.md`, Lattice.
+        strides: (D,) where a tile stands in it.
+        pairs: room for the tiles and unrollings that are worth it.
+
+    Returns: how many of those there are, be there room or not.
+    """
+    operands, c, dims = len(problem.uses), stage + 1, len(problem.sizes)
+    groups = len(template.group_cycles)
+    for at in range(lattice.shape[0]):
+        for stay in range(operands + 1):
+            for group in range(groups):
+                lattice[at, stay, group] = np.inf
+    count = _scatter(problem, template, stage, allowed, most_cycles, lattice, strides, pairs)
+    for dim in range(dims):
+        _spread_along(problem, dim, lattice, strides)
+    for row in range(template.tile_start[stage], template.tile_start[c]):
+        at = 0
+        for dim in range(dims):
+            at += strides[dim] * template.tiles[row, dim]
+        for group in range(groups):
+            for stay in range(operands + 1):
+                floor = lattice[at, stay, group]
+                template.inside[row, stay, group] = floor
+    return count
+
+
+@compiled
+def _scatter(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    allowed: Floats,
+    most_cycles: float,
+    lattice: Floats,
+    strides: Integers,
+    pairs: Pairs,
+) -> int:
+    """Enter every tile and unrolling that is worth it where all instances together stand."""
+    count = 0
+    operands, c, dims = len(problem.uses), stage + 1, len(problem.sizes)
+    groups = len(template.group_cycles)
+    low, high = template.spread_start[stage], template.spread_start[c]
+    most = 0.0
+    for group in range(groups):
+        most = max(most, allowed[group])
+    for row in range(template.tile_start[c], template.tile_start[c + 1]):
+        dearest = 0.0
+        for operand in range(operands):
+            dearest = max(dearest, template.quick[row, operand])
+        start = template.quick_total[row] - dearest + template.least_macs[stage]
+        if start + template.least_inside[c] > most:
+            continue
+        for spread in range(low if high > low else -1, high if high > low else 0):
+            if spread >= 0 and template.cycles[spread] > most_cycles:
+                continue
+            at, whole = 0, True
+            for dim in range(dims):
+                place = template.tiles[row, dim]
+                if spread >= 0:
+                    place = problem.mul[dim, place, template.spreads[spread, dim]]
+                if place < 0:
+                    whole = False
+                    break
+                at += strides[dim] * place
+            if not whole:
+                continue
+            macs = 0.0 if spread < 0 else template.mac_floor[spread]
+            total = macs
+            for operand in range(operands):
+                if template.keeps[c, operand]:
+                    words = template.fills[row, operand]
+                    total += edge_floor(problem, template, c, operand, words, spread)
+            first, last = 0, groups
+            if stage == template.primary:
+                first = template.group[spread]
+                last = first + 1
+            key = np.inf
+            for stay in range(operands + 1):
+                rest, stays = total, 0.0
+                if stay < operands:
+                    if not template.keeps[c, stay]:
+                        continue
+                    words = template.fills[row, stay]
+                    rest -= edge_floor(problem, template, c, stay, words, spread)
+                    stays = template.stay_slope[stage, stay] * problem.distinct[stay]
+                    stays += template.stay_offset[stage, stay]
+                for group in range(first, last):
+                    if rest + stays + template.least_inside[c] > allowed[group]:
+                        continue
+                    floor = rest + inner_floor(template, c, row, group, problem.distinct)
+                    if floor + stays > allowed[group]:
+                        continue
+                    key = min(key, floor + stays)
+                    if floor < lattice[at, stay, group]:
+                        lattice[at, stay, group] = floor
+            if key < np.inf:
+                if count < len(pairs.key):
+                    pairs.key[count] = key
+                    pairs.row[count] = row
+                    pairs.spread[count] = spread
+                count += 1
+    return count
+
+
+@compiled
+def _spread_along(problem: Problem, dim: int, lattice: Floats, strides: Integers) -> None:
+    """Let every tile have the least of all that divide it along a dim."""
+    count, stride = 0, strides[dim]
+    while count < problem.val.shape[1] and problem.val[dim, count] > 0:
+        count += 1
+    for place in range(count):
+        for inner in range(place):
+            quotient = problem.quo[dim, place, inner]
+            if quotient < 0 or not _is_prime(problem.val[dim, quotient]):
+                continue
+            for block in range(0, lattice.shape[0], count * stride):
+                for at in range(block + place * stride, block + (place + 1) * stride):
+                    other = at - (place - inner) * stride
+                    for stay in range(lattice.shape[1]):
+                        for group in range(lattice.shape[2]):
+                            if lattice[other, stay, group] < lattice[at, stay, group]:
+                                lattice[at, stay, group] = lattice[other, stay, group]
+
+
+@compiled
+def _is_prime(number: int) -> bool:
+    divisor = 2
+    while divisor * divisor <= number:
+        if number % divisor == 0:
+            return False
+        divisor += 1
+    return number > 1
 
 
 @compiled
@@ -490,6 +667,8 @@ def node_floor(problem: Problem, template: Template, path: Path, c: int, objecti
     words = path.words[c] + template.idle_words[c]
     known = path.group[c]
     first, last = (known, known + 1) if known >= 0 else (0, len(template.group_cycles))
+    if template.primary < c:
+        ports = max(ports, np.ceil(template.least_cycles[c] / path.copies[c] - 1e-6))
     least = np.inf
     for group in range(first, last):
         cycles = max(ports, template.group_cycles[group])
@@ -781,9 +960,7 @@ def _row_floor(
         for operand in range(operands):
             path.trial[operand] = template.still[row, operand]
             if path.waits[operand]:
-                path.trial[operand] = min(
-                    path.trial[operand], path.carry[stage, operand]
-                )
+                path.trial[operand] = min(path.trial[operand], path.carry[stage, operand])
             if operand == stay:
                 path.trial[operand] = min(
                     path.trial[operand], template.still[path.row[stage], operand]
@@ -827,9 +1004,12 @@ def _spread_floor(
         group = template.group[spread]
     if group < 0:
         return 0.0
-    base = path.energy[stage] + path.ahead[stage] + problem.mac_pj + template.mac_floor[spread]
+    base = path.energy[stage] + path.ahead[stage] + problem.mac_pj
     ports = _port_cycles(problem, template, path, stage)
     cycles = max(ports, template.group_cycles[group])
+    if spread >= 0:
+        base += template.mac_floor[spread]
+        cycles = max(cycles, template.cycles[spread])
     words = path.words[stage] + template.idle_words[stage]
     least = np.inf
     for stay in range(operands + 1):
@@ -961,43 +1141,79 @@ def _next_spread(
             floor = _spread_floor(problem, template, path, stage, row, spread, objective)
             if floor == np.inf:
                 continue
-        path.group[c] = path.group[stage]
-        path.ahead[c] = path.ahead[stage]
-        if not alone:
-            path.ahead[c] += template.mac_floor[spread]
-            if stage == template.primary:
-                path.group[c] = template.group[spread]
-        path.class_count[stage] = _classes(problem, path.moved[stage], path.classes[stage])
-        path.next_class[stage] = 0
+        _list_classes(problem, template, path, stage, spread)
         return True
     return False
 
 
 @compiled
-def _advance(
+def _next_pair(
+    problem: Problem, template: Template, path: Path, pairs: Pairs, stage: int, objective: int
+) -> bool:
+    """Take the next tile and unrolling of a stage's list that may lead anywhere."""
+    c = stage + 1
+    budget = path.allowed[stage] + template.least_macs[stage] + template.least_inside[c]
+    while path.next_row[stage] < pairs.start[c]:
+        at = path.next_row[stage]
+        path.next_row[stage] += 1
+        if pairs.key[at] > budget:
+            path.next_row[stage] = pairs.start[c]
+            return False
+        row, spread = pairs.row[at], pairs.spread[at]
+        whole = True
+        for dim in range(len(problem.sizes)):
+            inner = template.tiles[row, dim]
+            if problem.quo[dim, path.tile[stage, dim], inner] < 0:
+                whole = False
+                break
+            path.tile[c, dim] = inner
+        if not whole or not _set_spread(problem, template, path, stage, spread):
+            continue
+        path.row[c] = row
+        if _spread_floor(problem, template, path, stage, row, spread, objective) == np.inf:
+            continue
+        _list_classes(problem, template, path, stage, spread)
+        return True
+    return False
+
+
+@compiled
+def _list_classes(
+    problem: Problem, template: Template, path: Path, stage: int, spread: int
+) -> None:
+    """Note what an unrolling decides, and list the classes of orders that are left."""
+    c = stage + 1
+    path.group[c] = path.group[stage]
+    path.ahead[c] = path.ahead[stage]
+    if spread >= 0:
+        path.ahead[c] += template.mac_floor[spread]
+        if stage == template.primary:
+            path.group[c] = template.group[spread]
+    path.class_count[stage] = _classes(problem, path.moved[stage], path.classes[stage])
+    path.next_class[stage] = 0
+
+
+@compiled
+def _next_class(
     problem: Problem, template: Template, path: Path, stage: int, objective: int
 ) -> bool:
-    """Take the next unrolling and class of orders of a stage that may lead anywhere."""
+    """Take the next class of orders of a stage that may lead anywhere."""
     c = stage + 1
-    while True:
-        while path.next_class[stage] < path.class_count[stage]:
-            which = path.next_class[stage]
-            path.next_class[stage] += 1
-            path.stay[stage] = path.classes[stage, which, 0]
-            path.slide[stage] = path.classes[stage, which, 1]
-            path.glide[stage] = path.classes[stage, which, 2]
-            _enter(problem, path, c)
-            for operand in range(len(problem.uses)):
-                if template.keeps[c, operand]:
-                    add_edge(problem, template, path, c, operand)
-            path.count[3] += 1
-            _carry_on(
-                problem, template, path, stage, path.row[c], path.stay[stage], path.carry[c]
-            )
-            if node_floor(problem, template, path, c, objective) < np.inf:
-                return True
-        if not _next_spread(problem, template, path, stage, objective):
-            return False
+    while path.next_class[stage] < path.class_count[stage]:
+        which = path.next_class[stage]
+        path.next_class[stage] += 1
+        path.stay[stage] = path.classes[stage, which, 0]
+        path.slide[stage] = path.classes[stage, which, 1]
+        path.glide[stage] = path.classes[stage, which, 2]
+        _enter(problem, path, c)
+        for operand in range(len(problem.uses)):
+            if template.keeps[c, operand]:
+                add_edge(problem, template, path, c, operand)
+        path.count[3] += 1
+        _carry_on(problem, template, path, stage, path.row[c], path.stay[stage], path.carry[c])
+        if node_floor(problem, template, path, c, objective) < np.inf:
+            return True
+    return False
 
 
 @compiled
@@ -1014,8 +1230,39 @@ def _next_tile(
 
 
 @compiled
+def _advance(
+    problem: Problem, template: Template, path: Path, pairs: Pairs, stage: int, objective: int
+) -> bool:
+    """Take the next tile, unrolling and class of orders of a stage that may lead anywhere."""
+    paired = pairs.start[stage] < pairs.start[stage + 1]
+    while True:
+        if _next_class(problem, template, path, stage, objective):
+            return True
+        if paired:
+            if not _next_pair(problem, template, path, pairs, stage, objective):
+                return False
+        elif not _next_spread(problem, template, path, stage, objective):
+            if stage == 0 or not _next_tile(problem, template, path, stage, objective):
+                return False
+
+
+@compiled
+def _enter_stage(
+    problem: Problem, template: Template, path: Path, pairs: Pairs, stage: int, objective: int
+) -> None:
+    """Begin with the tiles inside a stage."""
+    _prepare_node(problem, template, path, stage, objective)
+    paired = pairs.start[stage] < pairs.start[stage + 1]
+    path.next_row[stage] = pairs.start[stage] if paired else template.tile_start[stage + 1]
+    path.class_count[stage] = 0
+    path.next_class[stage] = 0
+    alone = template.spread_start[stage] == template.spread_start[stage + 1]
+    path.next_spread[stage] = template.spread_start[stage + 1] + alone
+
+
+@compiled
 def try_tile(
-    problem: Problem, template: Template, path: Path, row: int, objective: int
+    problem: Problem, template: Template, path: Path, pairs: Pairs, row: int, objective: int
 ) -> None:
     """Search all chains through a tile of the outermost boundary, depth first."""
     _prepare_node(problem, template, path, 0, objective)
@@ -1023,17 +1270,15 @@ def try_tile(
         return
     stage, last = 0, len(path.stay) - 1
     while path.count[2] == 0:
-        if _advance(problem, template, path, stage, objective):
-            if stage + 1 == last:
-                _finish(problem, template, path, objective)
-                continue
-            stage += 1
-            path.next_row[stage] = template.tile_start[stage + 1]
-            _prepare_node(problem, template, path, stage, objective)
-        elif stage == 0:
-            return
-        if not _next_tile(problem, template, path, stage, objective):
+        if not _advance(problem, template, path, pairs, stage, objective):
+            if stage == 0:
+                return
             stage -= 1
+        elif stage + 1 == last:
+            _finish(problem, template, path, objective)
+        else:
+            stage += 1
+            _enter_stage(problem, template, path, pairs, stage, objective)
 
 
 @compiled
@@ -1041,6 +1286,7 @@ def try_tiles(  # noqa: PLR0913, PLR0917
     problem: Problem,
     template: Template,
     path: Path,
+    pairs: Pairs,
     rows: Integers,
     first: int,
     last: int,
@@ -1048,7 +1294,7 @@ def try_tiles(  # noqa: PLR0913, PLR0917
 ) -> int:
     """Try tiles of the outermost boundary, in the order of `rows`; returns how many were tried."""
     for at in range(first, last):
-        try_tile(problem, template, path, rows[at], objective)
+        try_tile(problem, template, path, pairs, rows[at], objective)
         if path.count[2] != 0:
             return at - first
     return last - first

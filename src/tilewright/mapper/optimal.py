@@ -45,10 +45,12 @@ _TIES = {
     Objective.DRAM: (Objective.CYCLES, Objective.ENERGY),
 }
 """What decides between mappings that are equally good, in order."""
-_WIDER = (1.003, 1.02, 1.06, 1.2, 1.5, 2.5, 6.0, 50.0, np.inf)
+_WIDER = (1.01, 1.05, 1.12, 1.25, 1.6, 2.5, 6.0, 50.0, np.inf)
 """Thresholds of the search, relative to the first bound."""
 _PATIENCE, _LOOSE = 64, 16_384
 """Chains with a loose price: after how many the search pauses to price them, how many may wait."""
+_FEW_PAIRS, _MOST_PAIRS = 50_000, 4_000_000
+"""Tiles with unrollings that are listed: at first, and at most; beyond, all are tried."""
 _SLACK = 1e-9
 """What the energy of a tie may exceed the best by: rounding of sums in another order."""
 
@@ -158,7 +160,7 @@ def _reasons(space: Mapspace, evaluator: Evaluator) -> tuple[Violation, ...]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Choice:
     """One choice of bypasses, ready to be searched."""
 
@@ -166,6 +168,7 @@ class _Choice:
     stages: list[Stage]
     template: Template
     path: kernels.Path
+    pairs: kernels.Pairs
     spread_rows: dict[tuple[int, bytes], int]
 
 
@@ -222,7 +225,7 @@ class _Hunt:
             if key in seen:
                 continue
             seen.add(key)
-            template = self.preparation.template(keeps)
+            template = self.preparation.template(keeps, self.objective is Objective.EDP)
             if template is not None:
                 rows = {
                     (k, template.spreads[row].tobytes()): row - int(template.spread_start[k])
@@ -230,7 +233,7 @@ class _Hunt:
                     for row in range(template.spread_start[k], template.spread_start[k + 1])
                 }
                 path = _make_path(self.preparation.problem, template)
-                yield _Choice(keeps, stages, template, path, rows)
+                yield _Choice(keeps, stages, template, path, _no_pairs(len(stages)), rows)
 
     def _check_time(self) -> None:
         late = self.deadline is not None and time.monotonic() >= self.deadline
@@ -242,45 +245,93 @@ class _Hunt:
 
     def _search(self, objective: Objective, limits: list[float]) -> None:
         """Find the best within limits; the first objective's bound is kept."""
-        code = _CODES[objective]
         primary = objective is self.objective
-        roots = sorted(
-            (self._roots(choice, code, limits) for choice in self.choices),
-            key=lambda root: root[1][0] if len(root[1]) else np.inf,
-        )
-        first = min((floors[0] for _, floors, _ in roots if len(floors)), default=np.inf)
+        for choice in self.choices:
+            kernels.reset_inside(choice.template)
+        starts = [(self._least(choice, objective, limits), choice) for choice in self.choices]
+        starts.sort(key=lambda pair: pair[0])
+        first = starts[0][0] if starts else np.inf
         if primary:
             self.bound = max(self.bound, float(first))
         if first == np.inf:
             return
         for wider in _WIDER:
             threshold = max(first, 1e-30) * wider
-            for choice, floors, rows in roots:
-                usable = int(np.searchsorted(floors, min(threshold, self._value(objective))))
-                if floors is not None and len(floors) and floors[0] <= threshold:
-                    usable = max(usable, int(np.searchsorted(floors, threshold, side="right")))
-                    self._go_through(choice, rows[:usable], objective, [*limits, threshold])
+            for least, choice in starts:
+                if least <= threshold and least < self._value(objective):
+                    self._go_through(choice, objective, [*limits, threshold])
             if primary:
                 self.bound = max(self.bound, min(threshold, self._value(objective)))
             self._report()
             if self._value(objective) <= threshold:
                 return
 
-    def _roots(
-        self, choice: _Choice, code: int, limits: list[float]
-    ) -> tuple[_Choice, Floats, Integers]:
-        """The tiles of the outermost boundary that a bound does not exclude, the best first."""
-        self._check_time()
-        template, path = choice.template, choice.path
-        _restart(self.preparation, template, path, [*limits, np.inf], self._best_row(code))
+    def _least(self, choice: _Choice, objective: Objective, limits: list[float]) -> float:
         if len(choice.stages) == 1:
-            return choice, np.zeros(1), np.zeros(0, np.int64)
+            return 0.0
+        _, floors = self._roots(choice, objective, [*limits, np.inf])
+        return float(floors[0]) if len(floors) else np.inf
+
+    def _refine(self, choice: _Choice, objective: Objective, limits: list[float]) -> None:
+        """Bound what is inside every single tile, for chains within limits."""
+        template, problem = choice.template, self.preparation.problem
+        allowed = self._allowed(template, objective, limits)
+        kernels.reset_inside(template)
+        choice.pairs = _no_pairs(len(choice.stages))
+        if not np.isfinite(allowed).all() or len(choice.stages) < 3:
+            return
+        groups = len(template.group_cycles)
+        shape = (int(np.prod(self.preparation.counts)), len(problem.uses) + 1, groups)
+        lattice = np.empty(shape)
+        strides = np.concatenate([[1], np.cumprod(self.preparation.counts)[:-1]]).astype(np.int64)
+        outer = np.cumsum([0.0, *self._least_edges(choice)])
+        lists = [_no_pairs(0)] * len(choice.stages)
+        for stage in range(len(choice.stages) - 2, 0, -1):
+            self._check_time()
+            mine = allowed - outer[stage]
+
+            def fill(room: kernels.Pairs) -> int:
+                return kernels.fill_inside(
+                    problem, template, stage, mine, limits[1], lattice, strides, room
+                )
+
+            lists[stage] = _list_pairs(fill)
+        choice.pairs = _join_pairs(lists)
+
+    def _allowed(self, template: Template, objective: Objective, limits: list[float]) -> Floats:
+        """Energy that a chain worth finding may take at most, by class of cycles."""
+        problem, cycles = self.preparation.problem, template.group_cycles
+        best = min(limits[4], self._value(objective))
+        allowed = np.minimum(np.full(len(cycles), limits[0]), limits[3] / cycles)
+        if objective is Objective.ENERGY:
+            allowed = np.minimum(allowed, best)
+        elif objective is Objective.EDP:
+            allowed = np.minimum(allowed, best / cycles)
+        return allowed - problem.mac_pj - problem.leak * cycles
+
+    def _least_edges(self, choice: _Choice) -> Iterator[float]:
+        """The least energy of the edges into each boundary."""
+        template, distinct = choice.template, self.preparation.problem.distinct
+        for c in range(1, len(choice.stages)):
+            low, high = template.tile_start[c], template.tile_start[c + 1]
+            stays = template.stay_slope[c - 1] * distinct + template.stay_offset[c - 1]
+            gains = np.where(template.keeps[c], template.quick[low:high] - stays, 0.0)
+            gain = np.maximum(gains.max(axis=1), 0.0)
+            yield float((template.quick_total[low:high] - gain).min())
+
+    def _roots(
+        self, choice: _Choice, objective: Objective, limits: list[float]
+    ) -> tuple[Integers, Floats]:
+        """The tiles of the outermost boundary that bounds do not exclude, the best first."""
+        self._check_time()
+        template, path, code = choice.template, choice.path, _CODES[objective]
+        _restart(self.preparation, template, path, limits, self._best_row(code))
         start, stop = template.tile_start[1], template.tile_start[2]
         floors = np.empty(stop - start)
         kernels.root_floors(self.preparation.problem, template, path, floors, code)
         order = np.argsort(floors, kind="stable")
         order = order[: int(np.searchsorted(floors[order], np.inf))]
-        return choice, floors[order], order + start
+        return order + start, floors[order]
 
     def _best_row(self, code: int) -> list[float]:
         if self.best is None:
@@ -289,15 +340,17 @@ class _Hunt:
         parts = [cost.energy_pj, float(cost.cycles), float(cost.dram_words)]
         return [kernels.objective_of(code, *parts), *parts, 0.0]
 
-    def _go_through(
-        self, choice: _Choice, rows: Integers, objective: Objective, limits: list[float]
-    ) -> None:
-        """Search below some tiles of the outermost boundary."""
+    def _go_through(self, choice: _Choice, objective: Objective, limits: list[float]) -> None:
+        """Search all chains of a choice that bounds do not exclude."""
+        rows = np.zeros(0, np.int64)
+        if len(choice.stages) > 1:
+            self._refine(choice, objective, limits)
+            rows, _ = self._roots(choice, objective, limits)
+            if not len(rows):
+                return
         code, at, patience = _CODES[objective], 0, _PATIENCE
         while True:
-            _restart(
-                self.preparation, choice.template, choice.path, limits, self._best_row(code)
-            )
+            _restart(self.preparation, choice.template, choice.path, limits, self._best_row(code))
             choice.path.count[4] = patience
             done = self._kernel(choice, rows, at, code)
             self._take(choice, objective, limits)
@@ -317,7 +370,7 @@ class _Hunt:
                 kernels.finish_alone(problem, choice.template, path, code)
             else:
                 done[0] = kernels.try_tiles(
-                    problem, choice.template, path, rows, first, len(rows), code
+                    problem, choice.template, path, choice.pairs, rows, first, len(rows), code
                 )
 
         thread = threading.Thread(target=work)
@@ -478,6 +531,34 @@ def _free_runs(
         run = tuple(d for d in rest if not int(mask) >> d & 1)
         if run:
             yield run
+
+
+def _no_pairs(stages: int, room: int = 0) -> kernels.Pairs:
+    row, spread = np.empty(room, np.int64), np.empty(room, np.int64)
+    return kernels.Pairs(row, spread, np.empty(room), np.zeros(stages + 1, np.int64))
+
+
+def _list_pairs(fill: Callable[[kernels.Pairs], int]) -> kernels.Pairs:
+    """Have a list filled that is long enough; an empty one if none can be."""
+    room = _no_pairs(0, _FEW_PAIRS)
+    count = fill(room)
+    if count > _MOST_PAIRS:
+        return _no_pairs(0)
+    if count > _FEW_PAIRS:
+        room = _no_pairs(0, count)
+        fill(room)
+    order = np.argsort(room.key[:count], kind="stable")
+    return kernels.Pairs(room.row[order], room.spread[order], room.key[order], room.start)
+
+
+def _join_pairs(lists: list[kernels.Pairs]) -> kernels.Pairs:
+    start = np.cumsum([0, *(len(pairs.key) for pairs in lists)])
+    return kernels.Pairs(
+        np.concatenate([pairs.row for pairs in lists]),
+        np.concatenate([pairs.spread for pairs in lists]),
+        np.concatenate([pairs.key for pairs in lists]),
+        start,
+    )
 
 
 def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:

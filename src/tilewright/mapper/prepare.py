@@ -163,8 +163,11 @@ class Preparation:
             self._tiles[key] = _TileList(*found)
         return self._tiles[key]
 
-    def template(self, keeps: tuple[frozenset[str], ...]) -> Template | None:
-        """The template of one choice; `None` if something cannot fit."""
+    def template(self, keeps: tuple[frozenset[str], ...], by_cycles: bool) -> Template | None:
+        """The template of one choice; `None` if something cannot fit.
+
+        `by_cycles` classes the unrollings of the largest fan-out by the cycles that they take.
+        """
         stages = _stages(self.hardware, keeps)
         names = [operand.name for operand in self.workload.operands]
         kept = np.array([[name in keeps[s.level] for name in names] for s in stages])
@@ -175,7 +178,7 @@ class Preparation:
                 return None
             lists.append(found)
         spreads = [self.spreads(s.fan) if s.fan >= 0 else None for s in stages]
-        return _TemplateMaker(self, stages, kept, lists, spreads).template()
+        return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles).template()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,12 +257,14 @@ class _Maker:
         values = max([len(d) for d in self.divisors], default=1)
         val = np.zeros((len(self.dims) + 1, values), np.int64)
         quo = np.full((len(self.dims) + 1, values, values), -1, np.int64)
+        mul = quo.copy()
         for index, divisors in enumerate([*self.divisors, [1]]):
             val[index, : len(divisors)] = divisors
             for i, outer in enumerate(divisors):
                 for j, inner in enumerate(divisors):
                     if outer % inner == 0:
                         quo[index, i, j] = divisors.index(outer // inner)
+                        mul[index, divisors.index(outer // inner), j] = i
         ranks = [
             self.rank(index, rank)
             for index, operand in enumerate(operands)
@@ -285,6 +290,7 @@ class _Maker:
             sizes=np.array([d[-1] for d in self.divisors], float),
             val=val,
             quo=quo,
+            mul=mul,
             uses=np.array([self.uses(operand) for operand in operands], np.int64),
             slides=slides,
             plain=np.array([self.plain(operand) for operand in operands]),
@@ -333,9 +339,7 @@ class _Maker:
 
     def moving(self, rank: Rank) -> list[tuple[int, int]]:
         """Dims of a rank with a size above 1, as (index, coefficient)."""
-        return [
-            (self.dims.index(t.dim), t.coefficient) for t in rank.terms if t.dim in self.dims
-        ]
+        return [(self.dims.index(t.dim), t.coefficient) for t in rank.terms if t.dim in self.dims]
 
     def uses(self, operand: Operand) -> int:
         return sum(1 << i for i, dim in enumerate(self.dims) if dim in operand.dims)
@@ -432,6 +436,7 @@ class _TemplateMaker:
     keeps: NDArray[np.bool_]
     lists: list[_TileList]
     spreads: list[Spreads | None]
+    by_cycles: bool
 
     @property
     def problem(self) -> Problem:
@@ -446,7 +451,7 @@ class _TemplateMaker:
         saved = np.concatenate([f[1] for f in features])
         copies = np.concatenate([f[2] for f in features])
         primary = self.primary()
-        group, cycles = self.groups(features, primary)
+        group, cycles, each = self.groups(features, primary)
         coefficients = self.coefficients(features)
         mac_floor, constant = self.mac_floors(features, primary)
         leading = self.leading(phis, saved, mac_floor, group, spread_start)
@@ -492,6 +497,8 @@ class _TemplateMaker:
             saved=saved,
             mac_floor=mac_floor,
             group=group,
+            cycles=each,
+            least_cycles=self.least_cycles(features),
             group_cycles=cycles,
             primary=primary,
             quick=np.ascontiguousarray(np.concatenate(quick)),
@@ -504,6 +511,7 @@ class _TemplateMaker:
             least_macs=np.array(least_macs),
             moving=np.full((count, groups), np.inf),
             staying=np.full((count, operands, groups), np.inf),
+            inside=np.empty((int(tile_start[-1]), operands + 1, groups)),
             stay_slope=slopes,
             stay_offset=offsets,
             idle_words=self.idle_words(),
@@ -518,10 +526,10 @@ class _TemplateMaker:
                     mine = mine[group[low:high] == g]
                 template.moving[count - 1, g] = constant + mine.min()
         for stage in range(count - 1, 0, -1):
+            kernels.reset_inside(template)
             template.least_inside[stage] = _least_inside(template, stage, problem.distinct)
-            kernels.stage_floors(
-                problem, template, stage - 1, np.zeros(groups), np.zeros(operands)
-            )
+            kernels.stage_floors(problem, template, stage - 1, np.zeros(groups), np.zeros(operands))
+        kernels.reset_inside(template)
         return template
 
     def features(self, stage: int) -> tuple[Floats, Floats, Floats, Small]:
@@ -556,17 +564,24 @@ class _TemplateMaker:
 
     def groups(
         self, features: list[tuple[Floats, Floats, Floats, Small]], primary: int
-    ) -> tuple[Integers, Floats]:
-        """Classes of the primary fan-out's unrollings by instances, and their least cycles."""
-        others = math.prod(
-            float(f[2].max()) for k, f in enumerate(features) if len(f[2]) and k != primary
-        )
+    ) -> tuple[Integers, Floats, Floats]:
+        """Classes of the primary fan-out's unrollings, their least cycles, and everyone's."""
+        most = [float(f[2].max()) if len(f[2]) else 1.0 for f in features]
+        rows = [
+            np.ceil(self.problem.macs / (f[2] * math.prod(most) / most[k]) - 1e-6)
+            for k, f in enumerate(features)
+        ]
         groups = [np.zeros(len(f[2]), np.int64) for f in features]
-        if primary < 0:
-            return np.concatenate(groups), np.array([self.problem.macs])
-        copies, groups[primary] = np.unique(-features[primary][2], return_inverse=True)
-        cycles = np.ceil(self.problem.macs / (-copies * others) - 1e-6)
-        return np.concatenate(groups), cycles
+        cycles = np.array([math.ceil(self.problem.macs / math.prod(most) - 1e-6)], float)
+        if primary >= 0 and self.by_cycles:
+            cycles, groups[primary] = np.unique(rows[primary], return_inverse=True)
+        return np.concatenate(groups), cycles, np.concatenate(rows)
+
+    def least_cycles(self, features: list[tuple[Floats, Floats, Floats, Small]]) -> Floats:
+        most = [float(f[2].max()) if len(f[2]) else 1.0 for f in features]
+        return np.array(
+            [self.problem.macs / math.prod(most[k:]) for k in range(len(self.stages) + 1)]
+        )
 
     def parent(self, c: int, operand: int) -> int:
         return max(k for k in range(c) if self.keeps[k, operand])
@@ -654,9 +669,7 @@ class _TemplateMaker:
     def mac_words(self, operand: int) -> float:
         problem = self.problem
         free = [
-            size
-            for dim, size in enumerate(problem.sizes)
-            if not problem.uses[operand] >> dim & 1
+            size for dim, size in enumerate(problem.sizes) if not problem.uses[operand] >> dim & 1
         ]
         words = float(problem.plain[operand]) * math.prod(free)
         for rank, of in enumerate(problem.rank_op):

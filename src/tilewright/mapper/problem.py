@@ -26,6 +26,7 @@ class Problem(NamedTuple):
         sizes: (D,) of the dims.
         val: (D + 1, V) divisors of a size, ascending; 0 behind the last.
         quo: (D + 1, V, V) index of the quotient of two divisors, -1 where there is none.
+        mul: (D + 1, V, V) index of the product of two divisors, -1 where it is none.
         uses: (O,) bit mask of the dims that index an operand.
         slides: bit mask of the dims of sliding ranks.
         plain: (O,) product of the sizes of dims that index an operand by themselves.
@@ -53,6 +54,7 @@ class Problem(NamedTuple):
     sizes: Floats
     val: Integers
     quo: Integers
+    mul: Integers
     uses: Integers
     slides: int
     plain: Floats
@@ -113,6 +115,8 @@ class Template(NamedTuple):
         saved: (M, O) the smallest share of words that is read for what is filled.
         mac_floor: (M,) the least energy of words that pass between memories and MACs.
         group: (M,) to which class of cycles an unrolling belongs.
+        cycles: (M,) the least cycles with an unrolling.
+        least_cycles: (K + 1,) the same of all, times the instances outside a boundary.
         group_cycles: (G,) the least cycles of a class.
         primary: the stage whose unrollings are classed; -1 without fan-outs.
         quick: (N, O) the least energy of an operand that moves at a tile.
@@ -128,6 +132,7 @@ class Template(NamedTuple):
         first_fill, first_load: (K + 1, O) words that an output saves there by first touches.
         discount: (K + 1, O) pJ that finished words save, at most.
         moving, staying: (K, G), (K, O, G) the least energy of all boundaries inside a stage.
+        inside: (N, O + 1, G) the same inside a tile, if an operand stays there, or none.
         stay_slope, stay_offset: (K, O) energy per arrival of an operand that stays, and beside.
         idle_words: (K,) words that pass the outermost memory for boundaries inside, at least.
     """
@@ -148,6 +153,8 @@ class Template(NamedTuple):
     saved: Floats
     mac_floor: Floats
     group: Integers
+    cycles: Floats
+    least_cycles: Floats
     group_cycles: Floats
     primary: int
     quick: Floats
@@ -166,6 +173,7 @@ class Template(NamedTuple):
     discount: Floats
     moving: Floats
     staying: Floats
+    inside: Floats
     stay_slope: Floats
     stay_offset: Floats
     idle_words: Floats
