@@ -8,7 +8,7 @@ from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 from tilewright.ir.verify import axis_violations, verify_mapping
 from tilewright.ir.workload import Workload, conv2d, einsum
 from tilewright.mapper.result import LayerResult, Status
-from tilewright.mapper.search import find_mapping
+from tilewright.mapper.search import search_mapping
 from tilewright.model.evaluate import evaluate
 
 CHIP = Hardware(
@@ -47,7 +47,7 @@ class MapperContract:
     def solve(
         self, workload: Workload, hardware: Hardware, case: Case, seconds: float | None = None
     ) -> LayerResult:
-        return find_mapping(
+        return search_mapping(
             workload,
             hardware,
             objective=case.objective,

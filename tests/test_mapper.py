@@ -14,7 +14,7 @@ from tilewright.ir.verify import verify_mapping
 from tilewright.ir.workload import Layer, conv2d, einsum, gather_network
 from tilewright.mapper.network import map_network
 from tilewright.mapper.result import LayerResult, Status
-from tilewright.mapper.search import find_mapping
+from tilewright.mapper.search import search_mapping
 from tilewright.mapspace.draft import first_draft, neighbour, random_draft, to_mapping
 from tilewright.mapspace.space import Mapspace, prime_exponents
 
@@ -66,7 +66,7 @@ def test_prime_exponents() -> None:
 def test_the_search_finds_the_least_traffic_of_a_small_layer() -> None:
     """Everything fits: the least that DRAM can do is every word once."""
     chip = Hardware("roomy", (Level("DRAM"), Level("GLB", 10**6)))
-    found = find_mapping(CONV, chip, objective="dram")
+    found = search_mapping(CONV, chip, objective="dram")
     assert found.cost is not None
     assert found.cost.dram_words == found.cost.limit.compulsory_words
 
@@ -135,7 +135,7 @@ def test_stopping_keeps_what_was_found() -> None:
         calls["asked"] += 1
         return calls["asked"] > 50
 
-    found = find_mapping(CONV, CHIP, should_stop=stop_soon)
+    found = search_mapping(CONV, CHIP, should_stop=stop_soon)
     assert found.interrupted
     assert found.cost is not None
     assert found.evaluated < 100
@@ -150,25 +150,25 @@ def test_ctrl_c_keeps_what_was_found() -> None:
             raise KeyboardInterrupt
         return False
 
-    found = find_mapping(CONV, CHIP, should_stop=interrupt)
+    found = search_mapping(CONV, CHIP, should_stop=interrupt)
     assert found.interrupted
     assert found.cost is not None
 
 
 def test_unknown_objective() -> None:
     with pytest.raises(InputError, match="did you mean `energy`"):
-        find_mapping(CONV, CHIP, objective="enrgy")
+        search_mapping(CONV, CHIP, objective="enrgy")
 
 
 def test_a_transposed_convolution_is_mapped() -> None:
     """Some of its mappings have no closed form; the search passes them by."""
     layer = einsum("up", "O[K,2P+R] += W[C,K,R] * I[C,P]", {"K": 4, "P": 8, "R": 4, "C": 4})
     chip = Hardware("c", (Level("DRAM", read_pj=9, fanout=Fanout(4, 4)), Level("RF", 4096)))
-    assert find_mapping(layer, chip).cost is not None
+    assert search_mapping(layer, chip).cost is not None
 
 
 def test_timeloop_maps_perfect_factors_only() -> None:
-    found = find_mapping(CONV, CHIP, convention="timeloop", seconds=0.2)
+    found = search_mapping(CONV, CHIP, convention="timeloop", seconds=0.2)
     assert found.cost is not None
     with pytest.raises(InputError, match="even mappings with perfect factors only"):
-        find_mapping(CONV, CHIP, convention="timeloop", imperfect=True)
+        search_mapping(CONV, CHIP, convention="timeloop", imperfect=True)

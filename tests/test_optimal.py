@@ -23,7 +23,7 @@ from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.verify import axis_violations, verify_mapping
 from tilewright.ir.workload import Workload, conv2d, einsum
 from tilewright.mapper.result import LayerResult, Objective, Status
-from tilewright.mapper.search import find_mapping
+from tilewright.mapper.search import search_mapping
 from tilewright.model.evaluate import Evaluator, make_evaluator
 
 KINDS = [
@@ -222,7 +222,7 @@ def test_the_search_is_never_better_than_all_mappings(kind: Kind) -> None:
     space = random_space(kind, 2, 2_000)
     _, best = count_and_best(space)
     for objective in Objective:
-        found = find_mapping(
+        found = search_mapping(
             space.workload,
             space.hardware,
             objective=objective,

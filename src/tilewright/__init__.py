@@ -27,9 +27,9 @@ from tilewright.ir.mapping import Block, Loop, Mapping, format_mapping, parse_ma
 from tilewright.ir.verify import verify_mapping
 from tilewright.ir.workload import Layer, Network, Operand, Workload, conv2d, einsum
 from tilewright.loading import load, load_hardware, load_layer, load_mapping
+from tilewright.mapper.layer import find_mapping
 from tilewright.mapper.network import map_network
 from tilewright.mapper.result import LayerResult, NetworkResult, Objective, Status
-from tilewright.mapper.search import find_mapping
 from tilewright.model.convention import CONVENTIONS, Convention
 from tilewright.model.cost import Cost
 from tilewright.model.counts import Counts, Tally

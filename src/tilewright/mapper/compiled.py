@@ -23,7 +23,5 @@ def compiled_in_place(function: Callable[P, R]) -> Callable[P, R]:
 
     Without counting references it compiles several times faster where many arrays are passed.
     """
-    jit = cast(
-        Callable[[Callable[P, R]], Callable[P, R]], njit(cache=True, nogil=True, _nrt=False)
-    )
+    jit = cast(Callable[[Callable[P, R]], Callable[P, R]], njit(cache=True, nogil=True, _nrt=False))
     return jit(function)

@@ -2,7 +2,7 @@
 
 Owns: `map_network`: processes, progress, interruption.
 
-Non-goals: how one layer is mapped (`mapper/search.py`).
+Non-goals: how one layer is mapped (`mapper/layer.py`).
 """
 
 import multiprocessing
@@ -19,8 +19,8 @@ from typing import Protocol
 
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Layer, Network
+from tilewright.mapper.layer import find_mapping
 from tilewright.mapper.result import LayerResult, NetworkResult, Objective, find_objective
-from tilewright.mapper.search import find_mapping
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.convention import DEFAULT, Convention, find_convention
 

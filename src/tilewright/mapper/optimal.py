@@ -23,13 +23,13 @@ from tilewright.ir.workload import Workload
 from tilewright.mapper import kernels
 from tilewright.mapper.prepare import Preparation, Stage, stages_of
 from tilewright.mapper.problem import Floats, Integers, Template
-from tilewright.mapper.result import LayerResult, Objective, Status, find_objective
+from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
+from tilewright.mapper.search import search_mapping
 from tilewright.mapspace.draft import first_draft, to_mapping
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.cost import Cost
 from tilewright.model.evaluate import Evaluator, make_evaluator
 
-Stop = Callable[[], bool]
 OnProgress = Callable[["Progress"], None]
 
 _CODES = {
@@ -51,6 +51,8 @@ _PATIENCE, _LOOSE = 64, 16_384
 """Chains with a loose price: after how many the search pauses to price them, how many may wait."""
 _FEW_PAIRS, _MOST_PAIRS = 50_000, 4_000_000
 """Tiles with unrollings that are listed: at first, and at most; beyond, all are tried."""
+_RESERVE = 0.08
+"""The share of the time that is kept for finding any mapping, should the search find none."""
 _SLACK = 1e-9
 """What the energy of a tie may exceed the best by: rounding of sums in another order."""
 
@@ -110,7 +112,7 @@ def find_optimal(  # noqa: PLR0913
     ('optimal', 44, 0.0)
     """
     began = time.monotonic()
-    deadline = None if seconds is None else began + seconds
+    deadline = None if seconds is None else began + seconds * (1 - _RESERVE)
     goal = find_objective(objective)
     evaluator = make_evaluator(workload, hardware)
     preparation = Preparation(evaluator)
@@ -132,9 +134,9 @@ def find_optimal(  # noqa: PLR0913
     status = Status.OPTIMAL if hunt.is_proved else Status.BEST_FOUND
     if cost is None:
         status = Status.INFEASIBLE if proved or reasons else Status.BEST_FOUND
-        cost = None if status is Status.INFEASIBLE else evaluator.price(
-            to_mapping(first_draft(preparation.space), preparation.space)
-        )  # fmt: skip
+    if cost is None and status is Status.BEST_FOUND:
+        rest = 0.0 if seconds is None else seconds * _RESERVE
+        cost = search_mapping(workload, hardware, objective=goal, seconds=rest).cost
         bound = None if cost is None else min(hunt.bound, goal.of(cost))
     return LayerResult(
         workload,
@@ -255,7 +257,7 @@ class _Hunt:
             self.bound = max(self.bound, float(first))
         if first == np.inf:
             return
-        for wider in _WIDER:
+        for wider in _WIDER if self.best is None or primary else (np.inf,):
             threshold = max(first, 1e-30) * wider
             for least, choice in starts:
                 if least <= threshold and least < self._value(objective):

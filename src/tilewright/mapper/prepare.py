@@ -31,6 +31,10 @@ MOST_POSITIONS = 400_000
 Small = NDArray[np.int16]
 
 
+class UncoveredError(InputError):
+    """The best mapping of a workload is not proved by this mapper."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spreads:
     """The unrollings of a fan-out.
@@ -53,7 +57,7 @@ class _TileList:
 
 
 def reject_uncovered(workload: Workload) -> None:
-    """Raise `InputError` for a workload whose optimum is not proved.
+    """Raise `UncoveredError` for a workload whose optimum is not proved.
 
     Covered: ranks of one or two dims, the output's of one, and dims that all operands but one use.
     """
@@ -63,25 +67,25 @@ def reject_uncovered(workload: Workload) -> None:
             moving = [term for term in rank.terms if workload.sizes[term.dim] > 1]
             if len(moving) > longest:
                 what = f"rank {rank} of {operand.name} sums {len(moving)} dims"
-                raise InputError(Fault(what, "the best mapping is proved for fewer only"))
+                raise UncoveredError(Fault(what, "the best mapping is proved for fewer only"))
             positions = math.prod(workload.sizes[term.dim] for term in moving)
             if (len(moving) > 1 or rank.data) and positions > MOST_POSITIONS:
                 what = f"rank {rank} of {operand.name} has {positions:,} positions"
-                raise InputError(Fault(what, f"at most {MOST_POSITIONS:,} are tabulated"))
+                raise UncoveredError(Fault(what, f"at most {MOST_POSITIONS:,} are tabulated"))
             if operand == workload.output and rank.data is not None:
                 what = f"rank {rank} of the output is padded"
-                raise InputError(Fault(what, "the best mapping is proved without only"))
+                raise UncoveredError(Fault(what, "the best mapping is proved without only"))
     for dim, size in workload.sizes.items():
         away = [operand.name for operand in workload.operands if dim not in operand.dims]
         if size > 1 and len(away) > 1:
             what = f"dim {dim} indexes neither of {', '.join(away)}"
-            raise InputError(Fault(what, "the best mapping is proved if it misses one only"))
+            raise UncoveredError(Fault(what, "the best mapping is proved if it misses one only"))
 
 
 class Preparation:
     """The tables of one workload on one chip.
 
-    Raises `InputError` when made, for a workload that `reject_uncovered` rejects or whose tiles
+    Raises `UncoveredError` when made, for a workload that `reject_uncovered` rejects or whose tiles
     are too many to list.
     """
 
@@ -95,7 +99,7 @@ class Preparation:
         lattice = math.prod(map(len, self.divisors))
         if lattice > MOST_TILES:
             what = f"{self.workload.name} has {lattice:,} tiles"
-            raise InputError(Fault(what, f"at most {MOST_TILES:,} are listed"))
+            raise UncoveredError(Fault(what, f"at most {MOST_TILES:,} are listed"))
         self._tiles: dict[tuple[int, tuple[bool, ...]], _TileList] = {}
         self._spreads: dict[int, Spreads] = {}
 

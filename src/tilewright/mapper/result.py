@@ -6,6 +6,7 @@ Non-goals: finding anything.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ from tilewright.model.table import Row, as_frame, as_html, as_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Stop = Callable[[], bool]
+"""Asked by mappers now and then: whether to end with what has been found."""
 
 
 class Objective(Enum):

@@ -1,6 +1,6 @@
 """A seeded search for a good mapping. It finds; it proves nothing.
 
-Owns: `find_mapping`, for one layer.
+Owns: `search_mapping`, for one layer, where the best mapping is not proved.
 
 Non-goals: bounds and certificates: what it returns is `BEST_FOUND`.
 """
@@ -14,7 +14,7 @@ from random import Random
 from tilewright.errors import InfeasibleError, InputError, Problem, Violation
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Workload
-from tilewright.mapper.result import LayerResult, Objective, Status, find_objective
+from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
 from tilewright.mapspace.draft import (
     Draft,
     first_draft,
@@ -36,10 +36,7 @@ _STARTS = 0.3
 _PARENTS = 6
 """How many of the best starts are improved."""
 
-Stop = Callable[[], bool]
-
-
-def find_mapping(  # noqa: PLR0913
+def search_mapping(  # noqa: PLR0913
     workload: Workload,
     hardware: Hardware,
     *,
@@ -71,7 +68,7 @@ def find_mapping(  # noqa: PLR0913
     >>> from tilewright.ir.workload import einsum
     >>> layer = einsum("fc", "O[M] += W[M,K] * I[K]", {"M": 4, "K": 8})
     >>> chip = Hardware("chip", (Level("DRAM", read_pj=200), Level("RF", capacity=1024)))
-    >>> find_mapping(layer, chip).cost.dram_words
+    >>> search_mapping(layer, chip).cost.dram_words
     44
     """
     began = time.monotonic()

@@ -1,0 +1,74 @@
+"""The best mapping of one layer: proved where a proof is known, else the best that a search finds.
+
+Owns: `find_mapping`, which chooses the mapper.
+
+Non-goals: the mappers themselves (`mapper/optimal.py`, `mapper/search.py`).
+"""
+
+from tilewright.ir.hardware import Hardware
+from tilewright.ir.workload import Workload
+from tilewright.mapper.result import LayerResult, Objective, Stop
+from tilewright.mapper.search import search_mapping
+from tilewright.model.convention import DEFAULT, Convention, find_convention
+
+
+def find_mapping(  # noqa: PLR0913
+    workload: Workload,
+    hardware: Hardware,
+    *,
+    objective: str | Objective = Objective.ENERGY,
+    convention: str | Convention = DEFAULT,
+    imperfect: bool = False,
+    uneven: bool = False,
+    seconds: float | None = None,
+    seed: int = 0,
+    should_stop: Stop = lambda: False,
+) -> LayerResult:
+    """Find the best mapping of a layer on a chip.
+
+    Args:
+        workload: the layer.
+        hardware: the chip.
+        objective: `energy`, `cycles`, `edp` or `dram`. Ties go to fewer cycles, then less energy,
+            then fewer DRAM words.
+        convention: the rules to count by.
+        imperfect: also use tiles that are clipped.
+        uneven: also keep operands at different places of one level's loops.
+        seconds: stop after that long.
+        seed: of random choices, where a search has to make them.
+        should_stop: asked now and then; the best found so far is returned when it says yes.
+
+    Returns: `OPTIMAL` with a proof for even mappings with perfect factors in the convention
+        `default`, of workloads that `prepare.reject_uncovered` accepts; `BEST_FOUND` otherwise,
+        with a bound if one is known; `INFEASIBLE` with the reasons.
+
+    >>> from tilewright.ir.hardware import Hardware, Level
+    >>> from tilewright.ir.workload import einsum
+    >>> layer = einsum("fc", "O[M] += W[M,K] * I[K]", {"M": 4, "K": 8})
+    >>> chip = Hardware("chip", (Level("DRAM", read_pj=200), Level("RF", capacity=1024)))
+    >>> found = find_mapping(layer, chip)
+    >>> found.status.value, found.cost.dram_words
+    ('optimal', 44)
+    """
+    rules = find_convention(convention)
+    if rules == DEFAULT and not imperfect and not uneven:
+        from tilewright.mapper.optimal import find_optimal
+        from tilewright.mapper.prepare import UncoveredError
+
+        try:
+            return find_optimal(
+                workload, hardware, objective=objective, seconds=seconds, should_stop=should_stop
+            )
+        except UncoveredError:
+            pass
+    return search_mapping(
+        workload,
+        hardware,
+        objective=objective,
+        convention=rules,
+        imperfect=imperfect,
+        uneven=uneven,
+        seconds=seconds,
+        seed=seed,
+        should_stop=should_stop,
+    )
