@@ -14,8 +14,7 @@ R = TypeVar("R")
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function to machine code when it is first called; later runs load it from disk."""
-    jit = cast(Callable[[Callable[P, R]], Callable[P, R]], njit(cache=True, nogil=True))
-    return jit(function)
+    return _jit(function)
 
 
 def compiled_in_place(function: Callable[P, R]) -> Callable[P, R]:
@@ -23,5 +22,19 @@ def compiled_in_place(function: Callable[P, R]) -> Callable[P, R]:
 
     Without counting references it compiles several times faster where many arrays are passed.
     """
-    jit = cast(Callable[[Callable[P, R]], Callable[P, R]], njit(cache=True, nogil=True, _nrt=False))
+    return _jit(function, _nrt=False)
+
+
+def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for a function that compiled ones call only: it cannot be called from Python.
+
+    Taking dozens of arrays from Python is most of what there is to compile.
+    """
+    return _jit(function, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _jit(function: Callable[P, R], **options: bool) -> Callable[P, R]:
+    jit = cast(
+        Callable[[Callable[P, R]], Callable[P, R]], njit(cache=True, nogil=True, **options)
+    )
     return jit(function)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tilewright.mapper.compiled import compiled_in_place as compiled
+from tilewright.mapper.compiled import compiled_in_place, compiled_inside
 from tilewright.mapper.problem import Floats, Integers, Mask, Problem, Template
 
 ENERGY, CYCLES, EDP, DRAM = range(4)
@@ -103,7 +103,7 @@ class Path(NamedTuple):
     count: Integers
 
 
-@compiled
+@compiled_inside
 def copied(problem: Problem, spread: Integers, operand: int) -> float:
     """To how many instances an unrolling copies the words of an operand."""
     times = 1.0
@@ -113,7 +113,7 @@ def copied(problem: Problem, spread: Integers, operand: int) -> float:
     return times
 
 
-@compiled
+@compiled_inside
 def rewinds(problem: Problem, path: Path, stage: int, rank: int, first: bool) -> bool:
     """Whether a loop further out may move a tile by what the sliding loop rewinds it.
 
@@ -139,7 +139,7 @@ def rewinds(problem: Problem, path: Path, stage: int, rank: int, first: bool) ->
     return False
 
 
-@compiled
+@compiled_inside
 def _plain_rank(problem: Problem, path: Path, rank: int, c: int, stage: int, slide: int) -> float:
     """Words of a rank that enter tiles at boundary `c`, instances counted one by one."""
     a, b = problem.rank_a[rank], problem.rank_b[rank]
@@ -152,7 +152,7 @@ def _plain_rank(problem: Problem, path: Path, rank: int, c: int, stage: int, sli
     return words
 
 
-@compiled
+@compiled_inside
 def _joint_rank(
     problem: Problem, path: Path, rank: int, c: int, stage: int, slide: int, j: int
 ) -> float:
@@ -170,7 +170,7 @@ def _joint_rank(
     return words
 
 
-@compiled
+@compiled_inside
 def rank_words(
     problem: Problem,
     template: Template,
@@ -241,7 +241,7 @@ def rank_words(
     return words
 
 
-@compiled
+@compiled_inside
 def arrivals(
     problem: Problem, template: Template, path: Path, c: int, operand: int, parent: int
 ) -> tuple[float, float]:
@@ -277,7 +277,7 @@ def arrivals(
     return words, grouped
 
 
-@compiled
+@compiled_inside
 def add_edge(problem: Problem, template: Template, path: Path, c: int, operand: int) -> None:
     """Add energy, port bits and words of an operand's moves into boundary `c`."""
     stages = len(path.stay)
@@ -334,7 +334,7 @@ def add_edge(problem: Problem, template: Template, path: Path, c: int, operand: 
     path.energy[c] += energy
 
 
-@compiled
+@compiled_inside
 def _hop_words(
     problem: Problem,
     template: Template,
@@ -363,7 +363,7 @@ def _hop_words(
     return words / inner - problem.distinct[operand] * apart + words / inner_reduced
 
 
-@compiled
+@compiled_inside
 def edge_floor(
     problem: Problem, template: Template, c: int, operand: int, words: float, spread: int
 ) -> float:
@@ -393,7 +393,7 @@ def edge_floor(
     )
 
 
-@compiled
+@compiled_inside
 def inner_floor(template: Template, stage: int, row: int, group: int, carry: Floats) -> float:
     """The least energy of all edges into boundaries inside the tile of a row.
 
@@ -414,7 +414,7 @@ def inner_floor(template: Template, stage: int, row: int, group: int, carry: Flo
     return least
 
 
-@compiled
+@compiled_in_place
 def reset_inside(template: Template) -> None:
     """Put the bounds that hold for every tile of a boundary in place of those of single tiles."""
     operands = template.staying.shape[1]
@@ -427,7 +427,7 @@ def reset_inside(template: Template) -> None:
                     template.inside[row, operand, group] = floor
 
 
-@compiled
+@compiled_in_place
 def fill_inside(
     problem: Problem,
     template: Template,
@@ -469,7 +469,7 @@ def fill_inside(
     return count
 
 
-@compiled
+@compiled_inside
 def _scatter(
     problem: Problem,
     template: Template,
@@ -547,7 +547,7 @@ def _scatter(
     return count
 
 
-@compiled
+@compiled_inside
 def _spread_along(problem: Problem, dim: int, lattice: Floats, strides: Integers) -> None:
     """Let every tile have the least of all that divide it along a dim."""
     count, stride = 0, strides[dim]
@@ -567,7 +567,7 @@ def _spread_along(problem: Problem, dim: int, lattice: Floats, strides: Integers
                                 lattice[at, stay, group] = lattice[other, stay, group]
 
 
-@compiled
+@compiled_inside
 def _is_prime(number: int) -> bool:
     divisor = 2
     while divisor * divisor <= number:
@@ -577,7 +577,7 @@ def _is_prime(number: int) -> bool:
     return number > 1
 
 
-@compiled
+@compiled_in_place
 def stage_floors(
     problem: Problem, template: Template, stage: int, inside: Floats, costs: Floats
 ) -> None:
@@ -619,7 +619,7 @@ def stage_floors(
                             template.staying[stage, operand, group] = rest
 
 
-@compiled
+@compiled_in_place
 def objective_of(objective: int, energy: float, cycles: float, words: float) -> float:
     """The value that is minimised."""
     if objective == ENERGY:
@@ -629,7 +629,7 @@ def objective_of(objective: int, energy: float, cycles: float, words: float) -> 
     return energy * cycles if objective == EDP else words
 
 
-@compiled
+@compiled_inside
 def _admits(path: Path, objective: int, energy: float, cycles: float, words: float) -> float:
     """The objective's value, or infinity where a limit or the best one found is in the way."""
     limits = path.limits
@@ -643,7 +643,7 @@ def _admits(path: Path, objective: int, energy: float, cycles: float, words: flo
     return value
 
 
-@compiled
+@compiled_inside
 def _port_cycles(problem: Problem, template: Template, path: Path, c: int) -> float:
     """The least cycles that the ports need for the edges into boundaries up to `c`."""
     cycles, instances = 0.0, 1.0
@@ -660,7 +660,7 @@ def _port_cycles(problem: Problem, template: Template, path: Path, c: int) -> fl
     return np.ceil(cycles - 1e-6)
 
 
-@compiled
+@compiled_inside
 def node_floor(problem: Problem, template: Template, path: Path, c: int, objective: int) -> float:
     """The least objective of all chains that begin like the path, up to boundary `c`."""
     ports = _port_cycles(problem, template, path, c)
@@ -678,7 +678,7 @@ def node_floor(problem: Problem, template: Template, path: Path, c: int, objecti
     return least
 
 
-@compiled
+@compiled_inside
 def _enter(problem: Problem, path: Path, c: int) -> None:
     """Begin the sums of boundary `c` with those of the boundary outside."""
     path.energy[c] = path.energy[c - 1]
@@ -689,7 +689,7 @@ def _enter(problem: Problem, path: Path, c: int) -> None:
         path.writes[c, level] = path.writes[c - 1, level]
 
 
-@compiled
+@compiled_inside
 def _overflows(problem: Problem, template: Template, path: Path) -> bool:
     """Whether tiles do not fit now that it is known where outputs are partial sums."""
     stages, output = len(path.stay), len(problem.uses) - 1
@@ -718,7 +718,7 @@ def _overflows(problem: Problem, template: Template, path: Path) -> bool:
     return False
 
 
-@compiled
+@compiled_inside
 def _unless_sliding(problem: Problem, path: Path, k: int, operand: int, dim: int) -> float:
     """The tile's size along a dim, or 1 if the dim is one of a sliding rank of the operand."""
     for rank in range(len(problem.rank_op)):
@@ -729,7 +729,7 @@ def _unless_sliding(problem: Problem, path: Path, k: int, operand: int, dim: int
     return float(problem.val[dim, path.tile[k, dim]])
 
 
-@compiled
+@compiled_inside
 def _accumulates(problem: Problem, template: Template, path: Path, k: int) -> bool:
     """Whether words of the output are updated more than once at boundary `k`."""
     output, stages = len(problem.uses) - 1, len(path.stay)
@@ -743,7 +743,7 @@ def _accumulates(problem: Problem, template: Template, path: Path, k: int) -> bo
     return updates > problem.distinct[output]
 
 
-@compiled
+@compiled_inside
 def _set_spread(problem: Problem, template: Template, path: Path, stage: int, spread: int) -> bool:
     """Unroll a stage, both its tiles being known; whether that divides."""
     dims = len(problem.sizes)
@@ -767,14 +767,14 @@ def _set_spread(problem: Problem, template: Template, path: Path, stage: int, sp
     return True
 
 
-@compiled
+@compiled_inside
 def _copy_rows(source: Integers, target: Integers) -> None:
     for row in range(source.shape[0]):
         for column in range(source.shape[1]):
             target[row, column] = source[row, column]
 
 
-@compiled
+@compiled_inside
 def _save_classes(path: Path, target: Integers) -> None:
     for k in range(len(path.stay)):
         target[k, 0] = path.stay[k]
@@ -782,7 +782,7 @@ def _save_classes(path: Path, target: Integers) -> None:
         target[k, 2] = path.glide[k]
 
 
-@compiled
+@compiled_inside
 def _finish(problem: Problem, template: Template, path: Path, objective: int) -> None:
     """Price whole chains: the last stage's unrollings, and the MACs' words."""
     stages = len(path.stay)
@@ -813,7 +813,7 @@ def _finish(problem: Problem, template: Template, path: Path, objective: int) ->
         _save_classes(path, path.best_class)
 
 
-@compiled
+@compiled_inside
 def _remember_loose(path: Path, value: float) -> None:
     """Put a chain aside whose price is a bound only; the same tiles once, with the least."""
     count = path.count[1]
@@ -839,7 +839,7 @@ def _remember_loose(path: Path, value: float) -> None:
         path.count[2] = 2
 
 
-@compiled
+@compiled_inside
 def _classes(problem: Problem, moved: int, found: Integers) -> int:
     """All classes of orders of the loops over some dims: (stay, slide, glide) rows.
 
@@ -885,7 +885,7 @@ def _classes(problem: Problem, moved: int, found: Integers) -> int:
     return count
 
 
-@compiled
+@compiled_inside
 def _learn_row(problem: Problem, template: Template, stage: int, row: int) -> None:
     """Note the least energy of the edges into a tile, by class of cycles and by what stays."""
     operands, c = len(problem.uses), stage + 1
@@ -918,7 +918,7 @@ def _learn_row(problem: Problem, template: Template, stage: int, row: int) -> No
     template.row_known[row] = True
 
 
-@compiled
+@compiled_inside
 def _row_floor(
     problem: Problem, template: Template, path: Path, stage: int, row: int, objective: int
 ) -> float:
@@ -979,7 +979,7 @@ def _row_floor(
     return least
 
 
-@compiled
+@compiled_inside
 def _spread_floor(
     problem: Problem,
     template: Template,
@@ -1027,7 +1027,7 @@ def _spread_floor(
     return least
 
 
-@compiled
+@compiled_inside
 def _carry_on(
     problem: Problem,
     template: Template,
@@ -1048,7 +1048,7 @@ def _carry_on(
             carry[operand] = template.still[row, operand]
 
 
-@compiled
+@compiled_inside
 def _allowance(
     problem: Problem, template: Template, path: Path, stage: int, objective: int
 ) -> float:
@@ -1071,7 +1071,7 @@ def _allowance(
     return energy - template.least_macs[stage] - template.least_inside[stage + 1]
 
 
-@compiled
+@compiled_inside
 def _is_dear(template: Template, path: Path, stage: int, row: int) -> bool:
     """Whether the edges into a tile take more energy than a node allows."""
     gain = 0.0
@@ -1080,7 +1080,7 @@ def _is_dear(template: Template, path: Path, stage: int, row: int) -> bool:
     return template.quick_total[row] - gain > path.allowed[stage]
 
 
-@compiled
+@compiled_inside
 def _prepare_node(
     problem: Problem, template: Template, path: Path, stage: int, objective: int
 ) -> None:
@@ -1098,7 +1098,7 @@ def _prepare_node(
             )
 
 
-@compiled
+@compiled_inside
 def _open_tile(
     problem: Problem, template: Template, path: Path, stage: int, row: int, objective: int
 ) -> bool:
@@ -1120,7 +1120,7 @@ def _open_tile(
     return True
 
 
-@compiled
+@compiled_inside
 def _next_spread(
     problem: Problem, template: Template, path: Path, stage: int, objective: int
 ) -> bool:
@@ -1146,7 +1146,7 @@ def _next_spread(
     return False
 
 
-@compiled
+@compiled_inside
 def _next_pair(
     problem: Problem, template: Template, path: Path, pairs: Pairs, stage: int, objective: int
 ) -> bool:
@@ -1177,7 +1177,7 @@ def _next_pair(
     return False
 
 
-@compiled
+@compiled_inside
 def _list_classes(
     problem: Problem, template: Template, path: Path, stage: int, spread: int
 ) -> None:
@@ -1193,7 +1193,7 @@ def _list_classes(
     path.next_class[stage] = 0
 
 
-@compiled
+@compiled_inside
 def _next_class(
     problem: Problem, template: Template, path: Path, stage: int, objective: int
 ) -> bool:
@@ -1216,7 +1216,7 @@ def _next_class(
     return False
 
 
-@compiled
+@compiled_inside
 def _next_tile(
     problem: Problem, template: Template, path: Path, stage: int, objective: int
 ) -> bool:
@@ -1229,7 +1229,7 @@ def _next_tile(
     return False
 
 
-@compiled
+@compiled_inside
 def _advance(
     problem: Problem, template: Template, path: Path, pairs: Pairs, stage: int, objective: int
 ) -> bool:
@@ -1246,7 +1246,7 @@ def _advance(
                 return False
 
 
-@compiled
+@compiled_inside
 def _enter_stage(
     problem: Problem, template: Template, path: Path, pairs: Pairs, stage: int, objective: int
 ) -> None:
@@ -1260,7 +1260,7 @@ def _enter_stage(
     path.next_spread[stage] = template.spread_start[stage + 1] + alone
 
 
-@compiled
+@compiled_inside
 def try_tile(
     problem: Problem, template: Template, path: Path, pairs: Pairs, row: int, objective: int
 ) -> None:
@@ -1281,7 +1281,7 @@ def try_tile(
             _enter_stage(problem, template, path, pairs, stage, objective)
 
 
-@compiled
+@compiled_in_place
 def try_tiles(  # noqa: PLR0913, PLR0917
     problem: Problem,
     template: Template,
@@ -1300,7 +1300,7 @@ def try_tiles(  # noqa: PLR0913, PLR0917
     return last - first
 
 
-@compiled
+@compiled_in_place
 def root_floors(
     problem: Problem, template: Template, path: Path, floors: Floats, objective: int
 ) -> None:
@@ -1311,7 +1311,7 @@ def root_floors(
         floors[row - start] = _row_floor(problem, template, path, 0, row, objective)
 
 
-@compiled
+@compiled_in_place
 def finish_alone(problem: Problem, template: Template, path: Path, objective: int) -> None:
     """Search a chain of one stage, which has no boundary to choose."""
     _finish(problem, template, path, objective)
