@@ -59,8 +59,8 @@ class Path(NamedTuple):
         is_open: (K, G) classes of cycles that may still hold a better chain.
         next_row, next_spread, next_class, class_count: (K,) how far the search has come.
         classes: (K, 64, 3) of the orders of a stage.
-        count: (5,) chains priced, loose chains, the flag that stops the search, nodes, and how
-            many loose chains stop it.
+        count: (6,) chains priced, loose chains, the flag that stops the search (1 from outside, 2
+            and 3 by the limits that follow), nodes, and how many loose chains and nodes stop it.
     """
 
     tile: Integers
@@ -496,8 +496,12 @@ def _scatter(
         if start + template.least_inside[c] > most:
             continue
         for spread in range(low if high > low else -1, high if high > low else 0):
-            if spread >= 0 and template.cycles[spread] > most_cycles:
-                continue
+            if spread >= 0:
+                more = template.mac_floor[spread] - template.least_macs[stage]
+                if start + more + template.least_inside[c] > most:
+                    break  # they come cheapest first
+                if template.cycles[spread] > most_cycles:
+                    continue
             at, whole = 0, True
             for dim in range(dims):
                 place = template.tiles[row, dim]
@@ -1210,6 +1214,9 @@ def _next_class(
             if template.keeps[c, operand]:
                 add_edge(problem, template, path, c, operand)
         path.count[3] += 1
+        if path.count[3] >= path.count[5]:
+            path.count[2] = 3
+            return False
         _carry_on(problem, template, path, stage, path.row[c], path.stay[stage], path.carry[c])
         if node_floor(problem, template, path, c, objective) < np.inf:
             return True

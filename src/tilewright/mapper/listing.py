@@ -64,14 +64,13 @@ def fitting_tiles(
     chosen = np.empty(total, np.int64)
     found = 0
     for code in range(total):
-        need = 0.0
+        need, fits = 0.0, True
         for operand in range(operands):
             if keeps[operand]:
                 bits = tile_words(problem, tile, operand) * problem.store_bits[operand]
                 need += bits
-                if bits > problem.room[level, operand]:
-                    need = np.inf
-        if need <= problem.shared[level]:
+                fits = fits and bits <= problem.room[level, operand]
+        if fits and need <= problem.shared[level]:
             chosen[found] = code
             found += 1
         for dim in range(dims):

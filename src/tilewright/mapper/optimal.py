@@ -51,6 +51,8 @@ _PATIENCE, _LOOSE = 64, 16_384
 """Chains with a loose price: after how many the search pauses to price them, how many may wait."""
 _FEW_PAIRS, _MOST_PAIRS = 50_000, 4_000_000
 """Tiles with unrollings that are listed: at first, and at most; beyond, all are tried."""
+_TIE_NODES, _ENDLESS = 200_000, 2**62
+"""How far ties are followed below each choice of bypasses, in nodes; the best is proved then."""
 _RESERVE = 0.08
 """The share of the time that is kept for finding any mapping, should the search find none."""
 _SLACK = 1e-9
@@ -171,7 +173,6 @@ class _Choice:
     template: Template
     path: kernels.Path
     pairs: kernels.Pairs
-    spread_rows: dict[tuple[int, bytes], int]
 
 
 @dataclass(slots=True)
@@ -229,13 +230,8 @@ class _Hunt:
             seen.add(key)
             template = self.preparation.template(keeps, self.objective is Objective.EDP)
             if template is not None:
-                rows = {
-                    (k, template.spreads[row].tobytes()): row - int(template.spread_start[k])
-                    for k in range(len(stages))
-                    for row in range(template.spread_start[k], template.spread_start[k + 1])
-                }
                 path = _make_path(self.preparation.problem, template)
-                yield _Choice(keeps, stages, template, path, _no_pairs(len(stages)), rows)
+                yield _Choice(keeps, stages, template, path, _no_pairs(len(stages)))
 
     def _check_time(self) -> None:
         late = self.deadline is not None and time.monotonic() >= self.deadline
@@ -354,9 +350,10 @@ class _Hunt:
         while True:
             _restart(self.preparation, choice.template, choice.path, limits, self._best_row(code))
             choice.path.count[4] = patience
+            choice.path.count[5] = _TIE_NODES if self.is_proved else _ENDLESS
             done = self._kernel(choice, rows, at, code)
             self._take(choice, objective, limits)
-            if choice.path.count[2] == 0:
+            if choice.path.count[2] in (0, 3):
                 return
             at += done
             patience = _PATIENCE if done else min(_LOOSE, 4 * patience)
@@ -480,8 +477,7 @@ class _Hunt:
     def _spatial(self, choice: _Choice, chain: "_Chain", stage: int) -> tuple[Loop, ...]:
         problem, names = self.preparation.problem, self.preparation.dims
         vector = chain.spreads[stage]
-        row = choice.spread_rows[stage, vector.tobytes()]
-        along_x = self.preparation.spreads(choice.stages[stage].fan).along_x[row]
+        along_x = self.preparation.spreads(choice.stages[stage].fan).along_x(vector)
         loops: list[Loop] = []
         for dim, name in enumerate(names):
             x = int(along_x[dim])
@@ -607,7 +603,7 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         next_class=whole(stages),
         class_count=whole(stages),
         classes=whole(stages, 64, 3),
-        count=whole(5),
+        count=whole(6),
     )
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ MOST_POSITIONS = 400_000
 """Sizes beyond which tables would take too long or too much memory."""
 
 Small = NDArray[np.int16]
+T = TypeVar("T")
 
 
 class UncoveredError(InputError):
@@ -41,11 +43,16 @@ class Spreads:
 
     Attributes:
         vectors: (M, D + 1) indices of the extent of every dim.
-        along_x: (M, D) the part of each extent that lies on axis x.
+        x_parts: (M, D) the part of each extent that lies on axis x.
     """
 
     vectors: Small
-    along_x: Integers
+    x_parts: Integers
+
+    def along_x(self, vector: Integers) -> Integers:
+        """The part of an unrolling that lies on axis x."""
+        (row,) = np.nonzero((self.vectors == vector).all(axis=1))[0][:1]
+        return self.x_parts[row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,8 @@ class Preparation:
     @cached_property
     def problem(self) -> Problem:
         """The workload on the chip, for the kernels."""
-        return _Maker(self.workload, self.hardware, self.dims, self.divisors).problem()
+        made = _Maker(self.workload, self.hardware, self.dims, self.divisors).problem()
+        return Problem(*map(_in_order, made))
 
     def choices(self) -> Iterator[tuple[frozenset[str], ...]]:
         """Every choice of what the levels keep."""
@@ -207,6 +215,11 @@ def _stages(hardware: Hardware, keeps: tuple[frozenset[str], ...]) -> list[Stage
         else:
             stages.append(Stage(index, fan))
     return stages
+
+
+def _in_order(value: T) -> T:
+    """An array with its rows one after the other, so that kernels are compiled for one layout."""
+    return np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
 
 
 def _divisors(size: int) -> list[int]:
@@ -451,10 +464,11 @@ class _TemplateMaker:
         operands = len(problem.uses)
         spread_start = np.cumsum([0, *(0 if s is None else len(s.vectors) for s in self.spreads)])
         features = [self.features(k) for k in range(count)]
+        primary = self.primary()
+        features = self.cheapest_first(features, primary)
         phis = np.concatenate([f[0] for f in features])
         saved = np.concatenate([f[1] for f in features])
         copies = np.concatenate([f[2] for f in features])
-        primary = self.primary()
         group, cycles, each = self.groups(features, primary)
         coefficients = self.coefficients(features)
         mac_floor, constant = self.mac_floors(features, primary)
@@ -521,6 +535,7 @@ class _TemplateMaker:
             idle_words=self.idle_words(),
             **coefficients,
         )
+        template = Template(*map(_in_order, template))
         template.moving[count - 1, :] = constant
         if self.spreads[-1] is not None:
             low, high = spread_start[-2], spread_start[-1]
@@ -560,6 +575,18 @@ class _TemplateMaker:
                     few = 1.0 / np.minimum(x, y) if problem.padded[rank] else (x + y - 1) / (x * y)
                     saved[:, operand] *= np.where((x > 1) & (y > 1), few, 1.0)
         return phis, saved, extents.prod(axis=1), spread.vectors
+
+    def cheapest_first(
+        self, features: list[tuple[Floats, Floats, Floats, Small]], primary: int
+    ) -> list[tuple[Floats, Floats, Floats, Small]]:
+        """The unrollings of every stage, those first whose MACs' words cost the least."""
+        floors, _ = self.mac_floors(features, primary)
+        ends = np.cumsum([len(f[2]) for f in features])
+        orders = [np.argsort(mine, kind="stable") for mine in np.split(floors, ends[:-1].tolist())]
+        return [
+            (f[0][order], f[1][order], f[2][order], f[3][order])
+            for f, order in zip(features, orders, strict=True)
+        ]
 
     def primary(self) -> int:
         fans = [k for k, s in enumerate(self.stages) if s.fan >= 0]

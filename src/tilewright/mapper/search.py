@@ -36,6 +36,7 @@ _STARTS = 0.3
 _PARENTS = 6
 """How many of the best starts are improved."""
 
+
 def search_mapping(  # noqa: PLR0913
     workload: Workload,
     hardware: Hardware,
