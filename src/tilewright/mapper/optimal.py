@@ -51,7 +51,7 @@ _PATIENCE, _LOOSE = 64, 16_384
 """Chains with a loose price: after how many the search pauses to price them, how many may wait."""
 _FEW_PAIRS, _MOST_PAIRS = 50_000, 4_000_000
 """Tiles with unrollings that are listed: at first, and at most; beyond, all are tried."""
-_TIE_NODES, _ENDLESS = 200_000, 2**62
+_TIE_NODES, _ENDLESS = 20_000, 2**62
 """How far ties are followed below each choice of bypasses, in nodes; the best is proved then."""
 _RESERVE = 0.08
 """The share of the time that is kept for finding any mapping, should the search find none."""
