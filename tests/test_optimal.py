@@ -243,3 +243,26 @@ def test_a_space_in_which_nothing_fits_has_no_best() -> None:
 def test_mappings_are_made_one_by_one() -> None:
     large = conv2d("large", K=8, C=8, P=56, Q=56, R=3, S=3)
     assert next(mappings(Space(large, TWO, imperfect=True)))
+
+
+def test_a_bound_that_is_too_high_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison notices a mapper that leaves out what it must not."""
+    from tilewright.mapper.prepare import Preparation
+    from tilewright.mapper.problem import Template
+
+    make = Preparation.template
+
+    def too_high(
+        self: Preparation, keeps: tuple[frozenset[str], ...], by_cycles: bool
+    ) -> Template | None:
+        template = make(self, keeps, by_cycles)
+        if template is not None:
+            template.mac_floor[:] *= 1.5
+            for bound in (template.fills, template.quick, template.quick_total):
+                bound[:] *= 1.5
+        return template
+
+    monkeypatch.setattr(Preparation, "template", too_high)
+    spaces = [random_space(KINDS[2], seed, 4_000) for seed in range(FEW)]
+    with pytest.raises(AssertionError):
+        list(map(compare, spaces))

@@ -1,8 +1,8 @@
 """The verb `map`: a network and a chip in, every layer's mapping and cost out."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,8 +18,11 @@ from tilewright.cli.options import (
 from tilewright.cli.output import output_width, print_json, print_report, stamp
 from tilewright.ir.workload import Network
 from tilewright.loading import load, load_hardware
-from tilewright.mapper.network import OnLayer, map_network
+from tilewright.mapper.network import OnLayer, OnLayerProgress, map_network
 from tilewright.mapper.result import LayerResult, NetworkResult
+
+if TYPE_CHECKING:
+    from tilewright.mapper.optimal import Progress as LayerProgress
 
 EXAMPLE = "Example: tilewright map resnet18 eyeriss --objective edp"
 INFEASIBLE, INTERRUPTED = 1, 130
@@ -52,7 +55,7 @@ def map_command(  # noqa: PLR0913, PLR0917
     """Find a mapping for every layer of a network, and price the whole."""
     network = load(workload, batch=batch, shapes=parse_shapes(shape))
     chip = load_hardware(hardware)
-    with _progress(network) as on_layer:
+    with _progress(network) as (on_layer, on_progress):
         result = map_network(
             network,
             chip,
@@ -64,6 +67,7 @@ def map_command(  # noqa: PLR0913, PLR0917
             jobs=jobs,
             seed=seed,
             on_layer=on_layer,
+            on_progress=on_progress,
         )
     if json:
         inputs = {"workload": workload, "hardware": hardware}
@@ -82,8 +86,8 @@ def _exit_code(result: NetworkResult) -> int:
 
 
 @contextmanager
-def _progress(network: Network) -> Generator[OnLayer]:
-    """A bar on stderr: layers done, time left, and what has been found so far."""
+def _progress(network: Network) -> Generator[tuple[OnLayer, OnLayerProgress]]:
+    """A bar on stderr: layers done, time left, and what is found and proved of the one at work."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -94,21 +98,26 @@ def _progress(network: Network) -> Generator[OnLayer]:
     )
 
     columns = (
-        TextColumn("mapping {task.fields[layer]}"),
+        TextColumn("{task.fields[news]}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(network.layers), layer=network.name)
-        yield _advance(progress.advance, progress.update, task)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        starting = f"mapping {network.name} (the first run ever compiles for a minute or two)"
+        task = bar.add_task("", total=len(network.layers), news=starting)
+
+        def on_layer(result: LayerResult) -> None:
+            bar.update(task, news=f"mapped {result.workload.name}", advance=1)
+
+        def on_progress(name: str, progress: "LayerProgress") -> None:
+            bar.update(task, news=f"mapping {name}: {_so_far(progress)}")
+
+        yield on_layer, on_progress
 
 
-def _advance(
-    advance: Callable[..., None], update: Callable[..., None], task: object
-) -> Callable[[LayerResult], None]:
-    def on_layer(result: LayerResult) -> None:
-        update(task, layer=result.workload.name)
-        advance(task)
-
-    return on_layer
+def _so_far(progress: "LayerProgress") -> str:
+    bound = f"nothing below {progress.lower_bound:.4g}"
+    if progress.incumbent is None or progress.gap is None:
+        return bound
+    return f"found {progress.incumbent:.4g}, {bound}, gap {progress.gap:.1%}"

@@ -34,5 +34,5 @@ def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _jit(function: Callable[P, R], **options: bool) -> Callable[P, R]:
-    jit = cast(Callable[[Callable[P, R]], Callable[P, R]], njit(cache=True, nogil=True, **options))
-    return jit(function)
+    jit = cast(Callable[..., Callable[[Callable[P, R]], Callable[P, R]]], njit)
+    return jit(cache=True, nogil=True, **options)(function)

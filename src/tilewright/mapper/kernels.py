@@ -59,7 +59,7 @@ class Path(NamedTuple):
         is_open: (K, G) classes of cycles that may still hold a better chain.
         next_row, next_spread, next_class, class_count: (K,) how far the search has come.
         classes: (K, 64, 3) of the orders of a stage.
-        count: (6,) chains priced, loose chains, the flag that stops the search (1 from outside, 2
+        counts: (6,) chains priced, loose chains, the flag that stops the search (1 from outside, 2
             and 3 by the limits that follow), nodes, and how many loose chains and nodes stop it.
     """
 
@@ -100,7 +100,7 @@ class Path(NamedTuple):
     next_class: Integers
     class_count: Integers
     classes: Integers
-    count: Integers
+    counts: Integers
 
 
 @compiled_inside
@@ -209,20 +209,14 @@ def rank_words(
                 problem.val[a, path.spread[joint, a]] == copies_a
                 and problem.val[b, path.spread[joint, b]] == copies_b
             )
-        if known and c == len(path.stay):
-            words = _joint_rank(problem, path, rank, c, stage, slide, joint)
-        elif (
-            known
-            and joint == c - 1
-            and (
-                slide < 0
-                or (slide != a and slide != b)
-                or path.span[stage, slide] == path.span[joint, slide]
+        if known and c < len(path.stay):
+            known = joint == c - 1 and (
+                slide not in (a, b) or path.span[stage, slide] == path.span[joint, slide]
             )
-        ):
+        if known:
             words = _joint_rank(problem, path, rank, c, stage, slide, joint)
         else:
-            words /= min(copies_a, copies_b)
+            words /= float(min(copies_a, copies_b))
             path.loose[c] = 1
     if (slide == a and rewinds(problem, path, stage, rank, True)) or (
         slide == b and rewinds(problem, path, stage, rank, False)
@@ -328,9 +322,8 @@ def add_edge(problem: Problem, template: Template, path: Path, c: int, operand: 
     for j in range(parent, c):
         fan = template.fan[j]
         if fan >= 0 and problem.hop[fan] > 0:
-            energy += problem.hop[fan] * _hop_words(
-                problem, template, path, c, operand, parent, j, words
-            )
+            hops = _hop_words(problem, template, path, c, operand, j, words)
+            energy += problem.hop[fan] * hops
     path.energy[c] += energy
 
 
@@ -341,7 +334,6 @@ def _hop_words(
     path: Path,
     c: int,
     operand: int,
-    parent: int,
     stage: int,
     words: float,
 ) -> float:
@@ -441,6 +433,9 @@ def fill_inside(
     """Bound what is inside every tile of the boundary outside a stage, minding divisibility.
 
     Args:
+        problem: workload and chip.
+        template: with room in `inside` for the bounds.
+        stage: the one whose tiles and unrollings are gone through.
         allowed: (G,) energy of edges inside that a chain worth finding may have at most.
         most_cycles: of a chain worth finding.
         lattice: (T, O + 1, G) room for all tiles; see `docs/optimal-mapper.md`, Lattice.
@@ -540,8 +535,7 @@ def _scatter(
                     if floor + stays > allowed[group]:
                         continue
                     key = min(key, floor + stays)
-                    if floor < lattice[at, stay, group]:
-                        lattice[at, stay, group] = floor
+                    lattice[at, stay, group] = min(lattice[at, stay, group], floor)
             if key < np.inf:
                 if count < len(pairs.key):
                     pairs.key[count] = key
@@ -567,8 +561,8 @@ def _spread_along(problem: Problem, dim: int, lattice: Floats, strides: Integers
                     other = at - (place - inner) * stride
                     for stay in range(lattice.shape[1]):
                         for group in range(lattice.shape[2]):
-                            if lattice[other, stay, group] < lattice[at, stay, group]:
-                                lattice[at, stay, group] = lattice[other, stay, group]
+                            least = min(lattice[at, stay, group], lattice[other, stay, group])
+                            lattice[at, stay, group] = least
 
 
 @compiled_inside
@@ -618,9 +612,9 @@ def stage_floors(
                 template.moving[stage, group] = min(template.moving[stage, group], whole)
                 for operand in range(operands):
                     if template.keeps[c, operand]:
-                        rest = whole - costs[operand]
-                        if rest < template.staying[stage, operand, group]:
-                            template.staying[stage, operand, group] = rest
+                        least = template.staying[stage, operand, group]
+                        least = min(least, whole - costs[operand])
+                        template.staying[stage, operand, group] = least
 
 
 @compiled_in_place
@@ -803,7 +797,7 @@ def _finish(problem: Problem, template: Template, path: Path, objective: int) ->
         )
         energy = path.energy[stages] + problem.mac_pj + problem.leak * cycles
         words = path.words[stages]
-        path.count[0] += 1
+        path.counts[0] += 1
         value = _admits(path, objective, energy, cycles, words)
         if value == np.inf or _overflows(problem, template, path):
             continue
@@ -820,7 +814,7 @@ def _finish(problem: Problem, template: Template, path: Path, objective: int) ->
 @compiled_inside
 def _remember_loose(path: Path, value: float) -> None:
     """Put a chain aside whose price is a bound only; the same tiles once, with the least."""
-    count = path.count[1]
+    count = path.counts[1]
     if count > 0:
         last = count - 1
         same = True
@@ -838,9 +832,9 @@ def _remember_loose(path: Path, value: float) -> None:
     _copy_rows(path.tile, path.buffer_tile[count])
     _copy_rows(path.spread, path.buffer_spread[count])
     _save_classes(path, path.buffer_class[count])
-    path.count[1] += 1
-    if path.count[1] >= path.count[4]:
-        path.count[2] = 2
+    path.counts[1] += 1
+    if path.counts[1] >= path.counts[4]:
+        path.counts[2] = 2
 
 
 @compiled_inside
@@ -1003,9 +997,9 @@ def _spread_floor(
                 problem, template, c, operand, template.fills[row, operand], spread
             )
             total += path.edge[operand]
-    group = path.group[stage]
+    group = int(path.group[stage])
     if stage == template.primary:
-        group = template.group[spread]
+        group = int(template.group[spread])
     if group < 0:
         return 0.0
     base = path.energy[stage] + path.ahead[stage] + problem.mac_pj
@@ -1135,9 +1129,9 @@ def _next_spread(
     while path.next_spread[stage] < (high + 1 if alone else high):
         spread = -1 if alone else path.next_spread[stage]
         path.next_spread[stage] += 1
-        if not alone:
-            if stage == template.primary and not path.is_open[stage, template.group[spread]]:
-                continue
+        classed = not alone and stage == template.primary
+        if classed and not path.is_open[stage, template.group[spread]]:
+            continue
         if not _set_spread(problem, template, path, stage, spread):
             continue
         if not alone:
@@ -1158,7 +1152,7 @@ def _next_pair(
     c = stage + 1
     budget = path.allowed[stage] + template.least_macs[stage] + template.least_inside[c]
     while path.next_row[stage] < pairs.start[c]:
-        at = path.next_row[stage]
+        at = int(path.next_row[stage])
         path.next_row[stage] += 1
         if pairs.key[at] > budget:
             path.next_row[stage] = pairs.start[c]
@@ -1213,9 +1207,9 @@ def _next_class(
         for operand in range(len(problem.uses)):
             if template.keeps[c, operand]:
                 add_edge(problem, template, path, c, operand)
-        path.count[3] += 1
-        if path.count[3] >= path.count[5]:
-            path.count[2] = 3
+        path.counts[3] += 1
+        if path.counts[3] >= path.counts[5]:
+            path.counts[2] = 3
             return False
         _carry_on(problem, template, path, stage, path.row[c], path.stay[stage], path.carry[c])
         if node_floor(problem, template, path, c, objective) < np.inf:
@@ -1248,9 +1242,10 @@ def _advance(
         if paired:
             if not _next_pair(problem, template, path, pairs, stage, objective):
                 return False
-        elif not _next_spread(problem, template, path, stage, objective):
-            if stage == 0 or not _next_tile(problem, template, path, stage, objective):
-                return False
+        elif not _next_spread(problem, template, path, stage, objective) and (
+            stage == 0 or not _next_tile(problem, template, path, stage, objective)
+        ):
+            return False
 
 
 @compiled_inside
@@ -1276,7 +1271,7 @@ def try_tile(
     if not _open_tile(problem, template, path, 0, row, objective):
         return
     stage, last = 0, len(path.stay) - 1
-    while path.count[2] == 0:
+    while path.counts[2] == 0:
         if not _advance(problem, template, path, pairs, stage, objective):
             if stage == 0:
                 return
@@ -1289,7 +1284,7 @@ def try_tile(
 
 
 @compiled_in_place
-def try_tiles(  # noqa: PLR0913, PLR0917
+def try_tiles(
     problem: Problem,
     template: Template,
     path: Path,
@@ -1302,7 +1297,7 @@ def try_tiles(  # noqa: PLR0913, PLR0917
     """Try tiles of the outermost boundary, in the order of `rows`; returns how many were tried."""
     for at in range(first, last):
         try_tile(problem, template, path, pairs, rows[at], objective)
-        if path.count[2] != 0:
+        if path.counts[2] != 0:
             return at - first
     return last - first
 

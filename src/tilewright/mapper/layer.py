@@ -5,11 +5,16 @@ Owns: `find_mapping`, which chooses the mapper.
 Non-goals: the mappers themselves (`mapper/optimal.py`, `mapper/search.py`).
 """
 
+from typing import TYPE_CHECKING
+
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Workload
 from tilewright.mapper.result import LayerResult, Objective, Stop
 from tilewright.mapper.search import search_mapping
 from tilewright.model.convention import DEFAULT, Convention, find_convention
+
+if TYPE_CHECKING:
+    from tilewright.mapper.optimal import OnProgress
 
 
 def find_mapping(  # noqa: PLR0913
@@ -23,6 +28,7 @@ def find_mapping(  # noqa: PLR0913
     seconds: float | None = None,
     seed: int = 0,
     should_stop: Stop = lambda: False,
+    on_progress: "OnProgress" = lambda _: None,
 ) -> LayerResult:
     """Find the best mapping of a layer on a chip.
 
@@ -37,6 +43,7 @@ def find_mapping(  # noqa: PLR0913
         seconds: stop after that long.
         seed: of random choices, where a search has to make them.
         should_stop: asked now and then; the best found so far is returned when it says yes.
+        on_progress: told now and then what has been found and what is proved.
 
     Returns: `OPTIMAL` with a proof for even mappings with perfect factors in the convention
         `default`, of workloads that `prepare.reject_uncovered` accepts; `BEST_FOUND` otherwise,
@@ -57,7 +64,12 @@ def find_mapping(  # noqa: PLR0913
 
         try:
             return find_optimal(
-                workload, hardware, objective=objective, seconds=seconds, should_stop=should_stop
+                workload,
+                hardware,
+                objective=objective,
+                seconds=seconds,
+                should_stop=should_stop,
+                on_progress=on_progress,
             )
         except UncoveredError:
             pass

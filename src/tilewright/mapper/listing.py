@@ -52,6 +52,9 @@ def fitting_tiles(
     """All tiles that fit a memory, output words being finished.
 
     Args:
+        problem: workload and chip.
+        level: the memory.
+        keeps: (O,) the operands whose tiles it holds.
         counts: (D,) divisors of every dim.
 
     Returns: tiles, and per operand the words of one, `arriving_words` moving and staying.
@@ -146,7 +149,7 @@ def rank_floors(
 
 
 @compiled
-def _slide_floors(  # noqa: PLR0913, PLR0917
+def _slide_floors(
     own: Integers,
     other: Integers,
     step: int,
@@ -165,9 +168,9 @@ def _slide_floors(  # noqa: PLR0913, PLR0917
             rewinding = False
             for whole in range(t, n):
                 for u in range(t, whole):
-                    if own[whole] % own[u] == 0 and own[u] % own[t] == 0:
-                        if _may_rewind(own, other, step, step_other, u, whole, s):
-                            rewinding = True
+                    divides = own[whole] % own[u] == 0 and own[u] % own[t] == 0
+                    if divides and _may_rewind(own, other, step, step_other, u, whole, s):
+                        rewinding = True
             for whole in range(t, n):
                 for u in range(t, whole):
                     if own[whole] % own[u] != 0 or own[u] % own[t] != 0:

@@ -14,8 +14,9 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event as ThreadEvent
+from threading import Thread
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Layer, Network
@@ -24,13 +25,25 @@ from tilewright.mapper.result import LayerResult, NetworkResult, Objective, find
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.convention import DEFAULT, Convention, find_convention
 
+if TYPE_CHECKING:
+    from tilewright.mapper.optimal import Progress
+
 OnLayer = Callable[[LayerResult], None]
+OnLayerProgress = Callable[[str, "Progress"], None]
+"""Told a layer's name and how far its search has come."""
 
 
 class _Event(Protocol):
     def set(self) -> None: ...
 
     def is_set(self) -> bool: ...
+
+
+class _News(Protocol):
+    """A queue of what processes report; `None` ends it."""
+
+    def put(self, obj: "tuple[str, Progress] | None") -> None: ...
+    def get(self) -> "tuple[str, Progress] | None": ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +58,7 @@ class _Task:
     seconds: float | None
     seed: int
 
-    def solve(self, layer: Layer, stop: _Event) -> LayerResult:
+    def solve(self, layer: Layer, stop: _Event, on_progress: OnLayerProgress) -> LayerResult:
         found = find_mapping(
             layer.workload,
             self.hardware,
@@ -56,6 +69,7 @@ class _Task:
             seconds=self.seconds,
             seed=self.seed,
             should_stop=stop.is_set,
+            on_progress=lambda progress: on_progress(layer.workload.name, progress),
         )
         return found.repeated(layer.repeat)
 
@@ -72,6 +86,7 @@ def map_network(  # noqa: PLR0913
     jobs: int | None = None,
     seed: int = 0,
     on_layer: OnLayer = lambda _: None,
+    on_progress: OnLayerProgress = lambda _, __: None,
 ) -> NetworkResult:
     """Map every layer of a network on a chip.
 
@@ -86,6 +101,7 @@ def map_network(  # noqa: PLR0913
         jobs: processes to use; as many as there are cores if left out.
         seed: of the random choices.
         on_layer: called with every layer's result when it is there.
+        on_progress: called now and then with a layer's name and how far its search has come.
 
     Returns: the results in the order of the network. A layer without a mapping does not stop the
     others. After Ctrl-C, those that there are, `interrupted`.
@@ -100,7 +116,7 @@ def map_network(  # noqa: PLR0913
     rules, goal = find_convention(convention), find_objective(objective)
     task = _Task(hardware, goal, rules, imperfect, uneven, share, seed)
     solve = _solve_here if count == 1 else _solve_in_processes
-    found, interrupted = solve(network.layers, task, count, on_layer)
+    found, interrupted = solve(network.layers, task, count, on_layer, on_progress)
     space = Mapspace(network.layers[0].workload, hardware, imperfect, uneven)
     return NetworkResult(
         network,
@@ -118,11 +134,17 @@ def map_network(  # noqa: PLR0913
 Found = tuple[dict[int, LayerResult], bool]
 
 
-def _solve_here(layers: tuple[Layer, ...], task: _Task, _: int, on_layer: OnLayer) -> Found:
+def _solve_here(
+    layers: tuple[Layer, ...],
+    task: _Task,
+    _: int,
+    on_layer: OnLayer,
+    on_progress: OnLayerProgress,
+) -> Found:
     found: dict[int, LayerResult] = {}
     stop = ThreadEvent()
     for index, layer in enumerate(layers):
-        result = task.solve(layer, stop)
+        result = task.solve(layer, stop, on_progress)
         if result.cost or not result.interrupted:
             found[index] = result
             on_layer(result)
@@ -132,13 +154,19 @@ def _solve_here(layers: tuple[Layer, ...], task: _Task, _: int, on_layer: OnLaye
 
 
 def _solve_in_processes(
-    layers: tuple[Layer, ...], task: _Task, count: int, on_layer: OnLayer
+    layers: tuple[Layer, ...],
+    task: _Task,
+    count: int,
+    on_layer: OnLayer,
+    on_progress: OnLayerProgress,
 ) -> Found:
     found: dict[int, LayerResult] = {}
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
+    news: _News = context.Queue()
     with (
-        ProcessPoolExecutor(count, context, _prepare_process, (task, stop)) as pool,
+        _listening(news, on_progress),
+        ProcessPoolExecutor(count, context, _prepare_process, (task, stop, news)) as pool,
         _stop_on_interrupt(stop) as interrupted,
     ):
         futures: dict[Future[LayerResult], int] = {
@@ -170,16 +198,37 @@ def _stop_on_interrupt(stop: _Event) -> Generator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-_process: tuple[_Task, _Event] | None = None
+@contextmanager
+def _listening(news: _News, on_progress: OnLayerProgress) -> Generator[None]:
+    """Pass on what the processes report, in a thread of its own."""
+
+    def pass_on() -> None:
+        while (item := news.get()) is not None:
+            on_progress(*item)
+
+    listener = Thread(target=pass_on, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        news.put(None)
+        listener.join()
 
 
-def _prepare_process(task: _Task, stop: _Event) -> None:
+_process: tuple[_Task, _Event, _News] | None = None
+
+
+def _prepare_process(task: _Task, stop: _Event, news: _News) -> None:
     global _process  # noqa: PLW0603 - an event reaches a process when it starts, or not at all
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _process = task, stop
+    _process = task, stop, news
 
 
 def _solve_in_process(layer: Layer) -> LayerResult:
     assert _process is not None
-    task, stop = _process
-    return task.solve(layer, stop)
+    task, stop, news = _process
+
+    def report(name: str, progress: "Progress") -> None:
+        news.put((name, progress))
+
+    return task.solve(layer, stop, report)

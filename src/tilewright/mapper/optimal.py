@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import permutations, product
 
 import numpy as np
@@ -75,7 +76,7 @@ class Progress:
         return (self.incumbent - self.lower_bound) / self.incumbent if self.incumbent else 0.0
 
 
-class _OutOfTime(Exception):
+class _OutOfTimeError(Exception):
     """The budget is spent, or the search is told to stop."""
 
 
@@ -127,7 +128,7 @@ def find_optimal(  # noqa: PLR0913
             proved = True
         except KeyboardInterrupt:
             interrupted = True
-        except _OutOfTime:
+        except _OutOfTimeError:
             pass
     cost = hunt.best
     bound = None
@@ -236,7 +237,7 @@ class _Hunt:
     def _check_time(self) -> None:
         late = self.deadline is not None and time.monotonic() >= self.deadline
         if late or self.should_stop():
-            raise _OutOfTime
+            raise _OutOfTimeError
 
     def _value(self, objective: Objective) -> float:
         return np.inf if self.best is None else objective.of(self.best)
@@ -287,12 +288,9 @@ class _Hunt:
         for stage in range(len(choice.stages) - 2, 0, -1):
             self._check_time()
             mine = allowed - outer[stage]
-
-            def fill(room: kernels.Pairs) -> int:
-                return kernels.fill_inside(
-                    problem, template, stage, mine, limits[1], lattice, strides, room
-                )
-
+            fill = partial(
+                kernels.fill_inside, problem, template, stage, mine, limits[1], lattice, strides
+            )
             lists[stage] = _list_pairs(fill)
         choice.pairs = _join_pairs(lists)
 
@@ -349,16 +347,16 @@ class _Hunt:
         code, at, patience = _CODES[objective], 0, _PATIENCE
         while True:
             _restart(self.preparation, choice.template, choice.path, limits, self._best_row(code))
-            choice.path.count[4] = patience
-            choice.path.count[5] = _TIE_NODES if self.is_proved else _ENDLESS
+            choice.path.counts[4] = patience
+            choice.path.counts[5] = _TIE_NODES if self.is_proved else _ENDLESS
             done = self._kernel(choice, rows, at, code)
             self._take(choice, objective, limits)
-            if choice.path.count[2] in (0, 3):
+            if choice.path.counts[2] in (0, 3):
                 return
             at += done
             patience = _PATIENCE if done else min(_LOOSE, 4 * patience)
-            if not done and choice.path.count[1] >= _LOOSE:
-                raise _OutOfTime  # more loose chains below one tile than can be told apart
+            if not done and choice.path.counts[1] >= _LOOSE:
+                raise _OutOfTimeError  # more loose chains below one tile than can be told apart
 
     def _kernel(self, choice: _Choice, rows: Integers, first: int, code: int) -> int:
         """Run the search in a thread, so that time and Ctrl-C can stop it."""
@@ -379,11 +377,11 @@ class _Hunt:
                 thread.join(0.02)
                 self._check_time()
         except BaseException:
-            path.count[2] = 1
+            path.counts[2] = 1
             thread.join()
             self._take(choice, self.objective, None)
             raise
-        self.evaluated += int(path.count[0])
+        self.evaluated += int(path.counts[0])
         return done[0]
 
     def _take(self, choice: _Choice, objective: Objective, limits: list[float] | None) -> None:
@@ -392,7 +390,7 @@ class _Hunt:
         if path.best[4]:
             chain = _Chain(path.best_tile, path.best_spread, path.best_class)
             self._offer(objective, limits, self._mappings(choice, chain, loose=False))
-        count = int(path.count[1])
+        count = int(path.counts[1])
         for index in np.argsort(path.buffer_value[:count]):
             if path.buffer_value[index] >= self._value(objective) * (1 - kernels.TIE):
                 break
@@ -414,7 +412,9 @@ class _Hunt:
             except InfeasibleError:
                 continue
             parts = cost.energy_pj, cost.cycles, cost.dram_words, cost.edp
-            if limits is not None and any(p > m for p, m in zip(parts, limits)):
+            if limits is not None and any(
+                part > most for part, most in zip(parts, limits[:4], strict=True)
+            ):
                 continue
             if self.best is None or objective.of(cost) < objective.of(self.best):
                 self.best = cost
@@ -440,7 +440,7 @@ class _Hunt:
             if self._extent(chain, stage, dim) > 1
         ]  # fmt: skip
         if loose and stage < len(chain.classes) - 1:
-            yield from _representatives(moved, problem.uses, problem.rank_a, problem.rank_b)
+            yield from _representatives(moved, problem.uses)
             return
         free = [d for d in moved if stay >= 0 and not problem.uses[stay] >> d & 1 and d != slide]
         inner = [d for d in (slide,) if d in moved]
@@ -499,9 +499,7 @@ class _Chain:
         return self.tiles.tobytes() + self.spreads.tobytes() + kept.encode()
 
 
-def _representatives(
-    moved: list[int], uses: Integers, rank_a: Integers, rank_b: Integers
-) -> Iterator[tuple[int, ...]]:
+def _representatives(moved: list[int], uses: Integers) -> Iterator[tuple[int, ...]]:
     """Orders, outermost first, one for every way in which tiles can be kept.
 
     What an operand keeps is decided by the loops up to the second that indexes it, seen from
@@ -513,7 +511,7 @@ def _representatives(
     seen: set[tuple[int, ...]] = set()
     for inner in permutations(moved, 3):
         rest = tuple(d for d in moved if d not in inner)
-        for free in _free_runs(rest, inner, uses):
+        for free in _free_runs(rest, uses):
             order = (*(d for d in rest if d not in free), *inner[:1], *free, *inner[1:])
             for candidate in (order, (*(d for d in rest if d not in free), *inner, *free)):
                 if candidate not in seen:
@@ -521,9 +519,7 @@ def _representatives(
                     yield candidate
 
 
-def _free_runs(
-    rest: tuple[int, ...], inner: tuple[int, ...], uses: Integers
-) -> Iterator[tuple[int, ...]]:
+def _free_runs(rest: tuple[int, ...], uses: Integers) -> Iterator[tuple[int, ...]]:
     yield ()
     for mask in uses:
         run = tuple(d for d in rest if not int(mask) >> d & 1)
@@ -603,7 +599,7 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         next_class=whole(stages),
         class_count=whole(stages),
         classes=whole(stages, 64, 3),
-        count=whole(6),
+        counts=whole(6),
     )
 
 
@@ -623,4 +619,4 @@ def _restart(
     path.loose[:] = 0
     path.limits[:] = limits
     path.best[:] = best
-    path.count[:] = 0
+    path.counts[:] = 0

@@ -30,7 +30,7 @@ MOST_POSITIONS = 400_000
 """Sizes beyond which tables would take too long or too much memory."""
 
 Small = NDArray[np.int16]
-T = TypeVar("T")
+Tables = TypeVar("Tables", Problem, Template)
 
 
 class UncoveredError(InputError):
@@ -119,7 +119,7 @@ class Preparation:
     def problem(self) -> Problem:
         """The workload on the chip, for the kernels."""
         made = _Maker(self.workload, self.hardware, self.dims, self.divisors).problem()
-        return Problem(*map(_in_order, made))
+        return _in_order(made)
 
     def choices(self) -> Iterator[tuple[frozenset[str], ...]]:
         """Every choice of what the levels keep."""
@@ -217,9 +217,14 @@ def _stages(hardware: Hardware, keeps: tuple[frozenset[str], ...]) -> list[Stage
     return stages
 
 
-def _in_order(value: T) -> T:
-    """An array with its rows one after the other, so that kernels are compiled for one layout."""
-    return np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
+def _in_order(tables: Tables) -> Tables:
+    """Arrays with their rows one after the other, so that kernels are compiled for one layout."""
+    arrays = {
+        name: np.ascontiguousarray(value)
+        for name, value in tables._asdict().items()
+        if np.ndim(value) > 0
+    }
+    return tables._replace(**arrays)
 
 
 def _divisors(size: int) -> list[int]:
@@ -342,7 +347,9 @@ class _Maker:
             width=_widths(levels, [level.bandwidth for level in levels]),
             room=rooms,
             shared=shared,
-            store_bits=np.array([float(min(o.bits, b)) for o, b in zip(operands, bits)]),
+            store_bits=np.array(
+                [float(min(o.bits, b)) for o, b in zip(operands, bits, strict=True)]
+            ),
             macs=float(self.workload.macs),
             mac_pj=self.workload.macs * (self.hardware.compute.pj or 0.0),
             leak=math.fsum(
@@ -394,9 +401,9 @@ class _Maker:
         largest, visits = sliding.tile_tables(own, other, steps, data)
         kept_a = sliding.kept_table(own, other, steps, data)
         kept_b = sliding.kept_table(other, own, turned, data)
-        most = self.most_copies(a), self.most_copies(b)
+        most = self.most_copies(), self.most_copies()
         joint, single, joint_a = sliding.joint_tables(own, other, steps, data, most)
-        _, _, joint_b = sliding.joint_tables(other, own, turned, data, (most[1], most[0]))
+        _, _, joint_b = sliding.joint_tables(other, own, turned, data, most)
         extents = step_a * (own - 1)[:, None] + step_b * (other - 1)[None, :] + 1
         spills = (extents >= data[1] - data[0]) & (rank.data is not None)
         spills[-1, -1] = False
@@ -410,7 +417,8 @@ class _Maker:
             stay_floor, kept_a, kept_b, joint, single, joint_a, joint_b,
         )  # fmt: skip
 
-    def most_copies(self, dim: int) -> int:
+    def most_copies(self) -> int:
+        """Copies that a dim may be unrolled to, at most."""
         return max((level.fanout.copies for level in self.hardware.levels), default=1)
 
 
@@ -480,7 +488,9 @@ class _TemplateMaker:
         fronts = [np.zeros(0, np.bool_)]
         least_macs = [
             0.0 if spread is None else float(mac_floor[low:high].min())
-            for spread, (low, high) in zip(self.spreads, itertools.pairwise(spread_start))
+            for spread, (low, high) in zip(
+                self.spreads, itertools.pairwise(spread_start), strict=True
+            )
         ]
         slopes, offsets = self.stay_lines(coefficients)
         for c, found in enumerate(self.lists, start=1):
@@ -535,7 +545,7 @@ class _TemplateMaker:
             idle_words=self.idle_words(),
             **coefficients,
         )
-        template = Template(*map(_in_order, template))
+        template = _in_order(template)
         template.moving[count - 1, :] = constant
         if self.spreads[-1] is not None:
             low, high = spread_start[-2], spread_start[-1]
@@ -620,7 +630,7 @@ class _TemplateMaker:
     def coefficients(
         self, features: list[tuple[Floats, Floats, Floats, Small]]
     ) -> dict[str, Floats]:
-        """pJ per word of every edge, fan-outs not next to the child at their best."""
+        """Energy per word of every edge in pJ, fan-outs not next to the child at their best."""
         problem, count = self.problem, len(self.stages)
         operands = len(problem.uses)
         names = ("fill", "load", "merge", "first_fill", "first_load", "discount")

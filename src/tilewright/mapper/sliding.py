@@ -62,7 +62,8 @@ def tile_tables(
     """Of every tile: the words of the largest one, and the words of all together.
 
     Args:
-        own, other: divisors of the two dims' sizes, ascending.
+        own: divisors of the first dim's size, ascending.
+        other: those of the second dim's.
         steps: coefficients of the two dims.
         data: the coordinates that are words, as a half-open range.
     """
@@ -123,6 +124,10 @@ def joint_tables(
     """Words that instances are served together, both dims being unrolled on one fan-out.
 
     Args:
+        own: divisors of the first dim's size, ascending.
+        other: those of the second dim's.
+        steps: coefficients of the two dims.
+        data: the coordinates that are words, as a half-open range.
         most: copies that each dim may be unrolled to.
 
     Returns: (U, t, V, s) the words of all visits, then the words at single iterations, and
