@@ -266,3 +266,24 @@ def test_a_bound_that_is_too_high_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     spaces = [random_space(KINDS[2], seed, 4_000) for seed in range(FEW)]
     with pytest.raises(AssertionError):
         list(map(compare, spaces))
+
+
+def test_time_and_stopping_leave_a_bound() -> None:
+    """Whenever the search ends, its bound is below what it found."""
+    layer = conv2d("deep", N=4, K=240, C=240, P=48, Q=48, R=3, S=3, padding=1)
+    levels = (
+        Level("DRAM", read_pj=200, write_pj=200, bandwidth=4),
+        Level("GLB", 2**20, read_pj=6, write_pj=6, fanout=Fanout(16, 16)),
+        Level("RF", 4096, read_pj=1, write_pj=1),
+    )
+    from tilewright.mapper.optimal import find_optimal
+
+    chip = Hardware("chip", levels)
+    late = find_optimal(layer, chip, objective="edp", seconds=0.5)
+    stopped = find_optimal(layer, chip, should_stop=lambda: True)
+    for found in (late, stopped):
+        assert found.status is Status.BEST_FOUND
+        assert found.cost is not None
+        assert found.lower_bound is not None
+        assert found.lower_bound <= found.objective.of(found.cost)
+    assert stopped.interrupted

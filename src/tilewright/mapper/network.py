@@ -143,13 +143,14 @@ def _solve_here(
 ) -> Found:
     found: dict[int, LayerResult] = {}
     stop = ThreadEvent()
-    for index, layer in enumerate(layers):
-        result = task.solve(layer, stop, on_progress)
-        if result.cost or not result.interrupted:
-            found[index] = result
-            on_layer(result)
-        if result.interrupted:
-            return found, True
+    with _stop_on_interrupt(stop):
+        for index, layer in enumerate(layers):
+            result = task.solve(layer, stop, on_progress)
+            if result.cost or not result.interrupted:
+                found[index] = result
+                on_layer(result)
+            if result.interrupted:
+                return found, True
     return found, False
 
 

@@ -12,17 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import permutations, product
 
 import numpy as np
 
 from tilewright.errors import InfeasibleError, Violation
-from tilewright.ir.hardware import Hardware
+from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
-from tilewright.ir.workload import Workload
+from tilewright.ir.workload import Workload, conv2d
 from tilewright.mapper import kernels
-from tilewright.mapper.prepare import Preparation, Stage, stages_of
+from tilewright.mapper.prepare import Preparation, Stage, reject_uncovered, stages_of
 from tilewright.mapper.problem import Floats, Integers, Template
 from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
 from tilewright.mapper.search import search_mapping
@@ -54,6 +54,8 @@ _FEW_PAIRS, _MOST_PAIRS = 50_000, 4_000_000
 """Tiles with unrollings that are listed: at first, and at most; beyond, all are tried."""
 _TIE_NODES, _ENDLESS = 20_000, 2**62
 """How far ties are followed below each choice of bypasses, in nodes; the best is proved then."""
+_PAUSE = 0.5
+"""Seconds between reports while the search is deep in one choice of bypasses."""
 _RESERVE = 0.08
 """The share of the time that is kept for finding any mapping, should the search find none."""
 _SLACK = 1e-9
@@ -114,10 +116,32 @@ def find_optimal(  # noqa: PLR0913
     >>> found.status.value, found.cost.dram_words, found.gap
     ('optimal', 44, 0.0)
     """
-    began = time.monotonic()
-    deadline = None if seconds is None else began + seconds * (1 - _RESERVE)
     goal = find_objective(objective)
     evaluator = make_evaluator(workload, hardware)
+    reject_uncovered(workload)
+    _compile()
+    return _prove(evaluator, goal, seconds, should_stop, on_progress)
+
+
+@cache
+def _compile() -> None:
+    """Load or compile the kernels, so that no budget pays for it: solve the smallest problem."""
+    layer = conv2d("smallest", K=2, C=2, P=4, Q=1, R=3, S=1, padding=(1, 0))
+    levels = (Level("DRAM"), Level("GLB", 512, fanout=Fanout(2)), Level("RF", 256))
+    evaluator = make_evaluator(layer, Hardware("smallest", levels))
+    _prove(evaluator, Objective.ENERGY, None, lambda: False, lambda _: None)
+
+
+def _prove(
+    evaluator: Evaluator,
+    goal: Objective,
+    seconds: float | None,
+    should_stop: Stop,
+    on_progress: OnProgress,
+) -> LayerResult:
+    began = time.monotonic()
+    deadline = None if seconds is None else began + seconds * (1 - _RESERVE)
+    workload, hardware = evaluator.workload, evaluator.hardware
     preparation = Preparation(evaluator)
     reasons = _reasons(preparation.space, evaluator)
     hunt = _Hunt(preparation, evaluator, goal, deadline, should_stop, on_progress)
@@ -190,6 +214,7 @@ class _Hunt:
     bound: float = 0.0
     evaluated: int = 0
     is_proved: bool = False
+    reported: float = 0.0
     choices: list[_Choice] = field(default_factory=list[_Choice])
     known: dict[bytes, Cost | None] = field(default_factory=dict[bytes, Cost | None])
 
@@ -376,6 +401,7 @@ class _Hunt:
             while thread.is_alive():
                 thread.join(0.02)
                 self._check_time()
+                self._report(pause=_PAUSE)
         except BaseException:
             path.counts[2] = 1
             thread.join()
@@ -419,7 +445,11 @@ class _Hunt:
             if self.best is None or objective.of(cost) < objective.of(self.best):
                 self.best = cost
 
-    def _report(self) -> None:
+    def _report(self, pause: float = 0.0) -> None:
+        """Tell how far the search has come, unless that was told within the last seconds."""
+        if time.monotonic() - self.reported < pause:
+            return
+        self.reported = time.monotonic()
         incumbent = None if self.best is None else self.objective.of(self.best)
         self.on_progress(Progress(incumbent, self.bound, self.evaluated))
 
