@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow golden bench agreement accuracy clean
+.PHONY: help demo test check test-slow golden bench bench-mapper peers agreement accuracy hierarchy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,14 +35,23 @@ test-slow: $(VENV)/.tests-installed ## the tests that take long, too
 golden: $(VENV)/.tests-installed ## write the golden files anew; read the difference before committing
 	$(BIN)/python -m pytest -n auto --update-golden
 
+bench-mapper: $(BIN)/tilewright ## how fast the mapper proves: benchmarks/MAPPER.md
+	$(BIN)/python benchmarks/mapper.py
+
 bench: $(BIN)/tilewright ## measure what the project promises, on this machine
 	$(BIN)/python benchmarks/run.py
+
+peers: $(BIN)/tilewright ## compare with other mappers' runs: benchmarks/PEERS.md
+	$(BIN)/python -m benchmarks.peers $(if $(ZIGZAG),--zigzag $(ZIGZAG)) $(if $(ACCELFORGE),--accelforge $(ACCELFORGE))
 
 agreement: $(BIN)/tilewright ## the report on Timeloop's recorded runs: docs/timeloop-agreement.md
 	$(BIN)/python experiments/timeloop_agreement.py
 
 accuracy: $(BIN)/tilewright ## how far older bandwidth models are from what moves: docs/model-accuracy.md
 	$(BIN)/python experiments/model_accuracy.py
+
+hierarchy: $(BIN)/tilewright ## memories designed in DianNao's place: docs/hierarchy2016.md
+	$(BIN)/python experiments/hierarchy2016.py
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

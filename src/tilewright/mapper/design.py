@@ -35,6 +35,8 @@ KIB = 1024 * 8
 MOST_HIERARCHIES = 20_000
 AREA_TABLE = "fitted45"
 """Where areas, and energies of MACs, come from if the technology knows none."""
+_MOST_TRIES = 3
+"""How often a layer is tried whose search was cut short."""
 _SLACK = 1e-9
 """By what share a bound may stay below the best and still exclude: rounding of sums."""
 
@@ -119,7 +121,8 @@ class DesignGrid:
             what = f"the grid has {count:,} hierarchies: at most {MOST_HIERARCHIES:,}"
             yield Problem(what, "fewer levels, or wider steps between capacities")
         elif self.capacities and self.levels and not count:
-            what = f"{len(set(self.capacities))} capacities are too few for {min(self.levels)} levels"
+            sizes = len(set(self.capacities))
+            what = f"{sizes} capacities are too few for {min(self.levels)} levels"
             yield Problem(what, "a wider range, or fewer levels")
 
     @property
@@ -483,6 +486,7 @@ class _Rival:
     floors: list[Floor] = field(default_factory=list[Floor])
     bounds: list[float] = field(default_factory=list[float])
     found: dict[int, LayerResult] = field(default_factory=dict[int, LayerResult])
+    tries: dict[int, int] = field(default_factory=dict[int, int])
     total: float = 0.0
 
     def __post_init__(self) -> None:
@@ -523,11 +527,14 @@ class _Hunt:
     def seconds_left(self) -> float | None:
         return None if self.deadline is None else self.deadline - time.monotonic()
 
-    def share(self, rival: _Rival) -> float | None:
-        """Seconds for one layer: a quarter of what is left, less if many layers are open."""
-        left = self.seconds_left
+    def share(self, task: _Task) -> float | None:
+        """Seconds for one layer: of what is left an eighth at first, later more."""
+        left, (rival, index) = self.seconds_left, task
+        if left is None:
+            return None
+        tries = rival.tries.get(index, 0)
         open_layers = len(self.network.layers) - len(rival.found)
-        return None if left is None else max(0.0, left) / max(4, open_layers)
+        return max(0.0, left) / (max(8, open_layers) if tries == 0 else 2)
 
     def next_task(self, busy: list[_Task]) -> _Task | None:
         """The layer that costs most of the hierarchy of the least bound; `None` if all is done.
@@ -543,9 +550,17 @@ class _Hunt:
         for rival in sorted(self.rivals, key=lambda r: r.total):
             if rival.total >= self.value * (1 - _SLACK):
                 return None
-            task = self._open_layer(rival, taken)
+            task = self._open_layer(rival, taken) or self._cut_layer(rival, taken)
             if task is not None:
                 return task
+        return None
+
+    def _cut_layer(self, rival: _Rival, taken: set[tuple[int, int]]) -> _Task | None:
+        """A layer that was cut short, to be tried again with more time."""
+        for index, result in rival.found.items():
+            cut = result.status is Status.BEST_FOUND and rival.tries[index] < _MOST_TRIES
+            if cut and (id(rival), index) not in taken:
+                return rival, index
         return None
 
     def _open_layer(self, rival: _Rival, taken: set[tuple[int, int]]) -> _Task | None:
@@ -563,7 +578,8 @@ class _Hunt:
         """Note a layer's result, raise what it bounds, and see whether its hierarchy is done."""
         rival, index = task
         self.solved += 1
-        rival.found[index] = result.repeated(self.network.layers[index].repeat)
+        rival.tries[index] = rival.tries.get(index, 0) + 1
+        rival.found[index] = self._better(rival.found.get(index), result, index)
         if result.lower_bound is not None:
             rival.bounds[index] = max(rival.bounds[index], result.lower_bound)
             self._sum(rival)
@@ -575,6 +591,14 @@ class _Hunt:
         self.on_progress(
             DesignProgress(best, self.lower_bound, excluded, len(self.rivals), self.solved)
         )
+
+    def _better(self, old: LayerResult | None, new: LayerResult, index: int) -> LayerResult:
+        """The new result of a layer, unless an earlier one, cut short, was better."""
+        if old is not None and old.cost is not None:
+            was = self.objective.of(old.cost)
+            if new.cost is None or was < self.objective.of(new.cost):
+                return old
+        return new.repeated(self.network.layers[index].repeat)
 
     def _relax(self, solved: _Rival, index: int) -> None:
         certificate = solved.bounds[index]
@@ -595,7 +619,7 @@ class _Hunt:
         if any(layer.cost is None for layer in layers):
             return
         point = DesignPoint(rival.hierarchy, rival.chip, layers, _area(rival.chip))
-        self.points.append(point)
+        self.points = [p for p in self.points if p.hierarchy != point.hierarchy] + [point]
         value = _score(layers, self.objective)
         if self.best is None or (value, _size(point)) < (self.value, _size(self.best)):
             self.best, self.value = point, value
@@ -633,7 +657,7 @@ def _hunt_here(hunt: _Hunt, should_stop: Callable[[], bool]) -> bool:
                 hunt.network.layers[index].workload,
                 rival.chip,
                 objective=hunt.objective,
-                seconds=hunt.share(rival),
+                seconds=hunt.share(task),
                 should_stop=stopped,
             )
             hunt.record(task, result)
@@ -656,7 +680,7 @@ def _hunt_in_processes(hunt: _Hunt, jobs: int, should_stop: Callable[[], bool]) 
                     break
                 rival, index = task
                 workload = hunt.network.layers[index].workload
-                ask = (workload, rival.chip, hunt.objective, hunt.share(rival))
+                ask = (workload, rival.chip, hunt.objective, hunt.share(task))
                 running[pool.submit(_solve, *ask)] = task
             if not running:
                 break

@@ -144,7 +144,7 @@ def _prove(
     workload, hardware = evaluator.workload, evaluator.hardware
     preparation = Preparation(evaluator)
     reasons = _reasons(preparation.space, evaluator)
-    hunt = _Hunt(preparation, evaluator, goal, deadline, should_stop, on_progress)
+    hunt = _Hunt(preparation, evaluator, goal, deadline, should_stop, on_progress, preparation)
     proved = interrupted = False
     if not reasons:
         try:
@@ -210,7 +210,10 @@ class _Hunt:
     deadline: float | None
     should_stop: Stop
     on_progress: OnProgress
+    whole: Preparation
     best: Cost | None = None
+    share: float = 1.0
+    word_pj: float = 0.0
     bound: float = 0.0
     evaluated: int = 0
     is_proved: bool = False
@@ -220,6 +223,8 @@ class _Hunt:
 
     def run(self) -> None:
         """Search for the best, then, among equally good ones, for what decides ties."""
+        if self.objective is Objective.DRAM:
+            self._charge(0.0, 1.0)
         self.choices = list(self._prepare())
         limits = [np.inf, np.inf, np.inf, np.inf]
         self._search(self.objective, limits)
@@ -228,16 +233,46 @@ class _Hunt:
         self.is_proved = True
         goals = [self.objective]
         for tie in _TIES[self.objective]:
+            if self.objective is Objective.DRAM and tie is Objective.ENERGY:
+                self._charge_for_more()
+                limits[0] = np.inf  # it was in other units
             for goal in goals:
                 self._limit(limits, goal)
             self._search(tie, limits)
             goals.append(tie)
 
+    def _charge(self, share: float, word_pj: float) -> None:
+        """Let the kernels see a share of the energies, and every DRAM word at a price."""
+        self.share, self.word_pj = share, word_pj
+        self.preparation = self.preparation.recharged(share, word_pj)
+
+    def _charge_for_more(self) -> None:
+        """Go back to energies, with a price on DRAM words that excludes more of them."""
+        assert self.best is not None
+        self.preparation = self.whole
+        if self.whole.problem.finished == 0.0:
+            self._charge(1.0, self.best.energy_pj)
+        else:  # narrower finished words would be charged less
+            self.share, self.word_pj = 1.0, 0.0
+        self.choices = list(self._prepare())
+
+    def _charged(self, cost: Cost) -> float:
+        """The energy of a mapping as the kernels see it."""
+        return self.share * cost.energy_pj + self.word_pj * cost.dram_words
+
+    def _code(self, objective: Objective) -> int:
+        """What the kernels minimise: words are energy while they are charged as such."""
+        if objective is Objective.DRAM and self.share == 0.0:
+            return kernels.ENERGY
+        return _CODES[objective]
+
     def _limit(self, limits: list[float], goal: Objective) -> None:
         """Admit nothing that is worse than the best in a goal that has been reached."""
         assert self.best is not None
+        if self.word_pj:
+            limits[0] = self._charged(self.best) * (1 + _SLACK)
         if goal is Objective.ENERGY:
-            limits[0] = self.best.energy_pj * (1 + _SLACK)
+            limits[0] = self._charged(self.best) * (1 + _SLACK)
         elif goal is Objective.CYCLES:
             limits[1] = self.best.cycles
         elif goal is Objective.DRAM:
@@ -265,7 +300,12 @@ class _Hunt:
             raise _OutOfTimeError
 
     def _value(self, objective: Objective) -> float:
-        return np.inf if self.best is None else objective.of(self.best)
+        """The best found, in the kernels' units."""
+        if self.best is None:
+            return np.inf
+        if self._code(objective) == kernels.ENERGY:
+            return self._charged(self.best)
+        return objective.of(self.best)
 
     def _search(self, objective: Objective, limits: list[float]) -> None:
         """Find the best within limits; the first objective's bound is kept."""
@@ -324,7 +364,7 @@ class _Hunt:
         problem, cycles = self.preparation.problem, template.group_cycles
         best = min(limits[4], self._value(objective))
         allowed = np.minimum(np.full(len(cycles), limits[0]), limits[3] / cycles)
-        if objective is Objective.ENERGY:
+        if self._code(objective) == kernels.ENERGY:
             allowed = np.minimum(allowed, best)
         elif objective is Objective.EDP:
             allowed = np.minimum(allowed, best / cycles)
@@ -345,7 +385,7 @@ class _Hunt:
     ) -> tuple[Integers, Floats]:
         """The tiles of the outermost boundary that bounds do not exclude, the best first."""
         self._check_time()
-        template, path, code = choice.template, choice.path, _CODES[objective]
+        template, path, code = choice.template, choice.path, self._code(objective)
         _restart(self.preparation, template, path, limits, self._best_row(code))
         start, stop = template.tile_start[1], template.tile_start[2]
         floors = np.empty(stop - start)
@@ -358,7 +398,7 @@ class _Hunt:
         if self.best is None:
             return [np.inf, np.inf, np.inf, np.inf, 0.0]
         cost = self.best
-        parts = [cost.energy_pj, float(cost.cycles), float(cost.dram_words)]
+        parts = [self._charged(cost), float(cost.cycles), float(cost.dram_words)]
         return [kernels.objective_of(code, *parts), *parts, 0.0]
 
     def _go_through(self, choice: _Choice, objective: Objective, limits: list[float]) -> None:
@@ -369,7 +409,7 @@ class _Hunt:
             rows, _ = self._roots(choice, objective, limits)
             if not len(rows):
                 return
-        code, at, patience = _CODES[objective], 0, _PATIENCE
+        code, at, patience = self._code(objective), 0, _PATIENCE
         while True:
             _restart(self.preparation, choice.template, choice.path, limits, self._best_row(code))
             choice.path.counts[4] = patience
@@ -437,7 +477,7 @@ class _Hunt:
                 cost = self.evaluator.price(mapping)
             except InfeasibleError:
                 continue
-            parts = cost.energy_pj, cost.cycles, cost.dram_words, cost.edp
+            parts = self._charged(cost), cost.cycles, cost.dram_words, cost.edp
             if limits is not None and any(
                 part > most for part, most in zip(parts, limits[:4], strict=True)
             ):

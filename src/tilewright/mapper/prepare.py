@@ -8,6 +8,7 @@ Non-goals: the search itself (`mapper/kernels.py`).
 import itertools
 import math
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -120,6 +121,27 @@ class Preparation:
         """The workload on the chip, for the kernels."""
         made = _Maker(self.workload, self.hardware, self.dims, self.divisors).problem()
         return _in_order(made)
+
+    def recharged(self, share: float, word_pj: float) -> "Preparation":
+        """The same with a share of all energies, and so many pJ for every word of DRAM.
+
+        With a share of 0 and 1 pJ the energy of a mapping is its DRAM words.
+        """
+        other = copy(self)
+        made = self.problem
+        read, update = made.read * share, made.update * share
+        read[0] += word_pj
+        update[0] += word_pj
+        other.problem = made._replace(
+            read=read,
+            write=made.write * share,
+            update=update,
+            hop=made.hop * share,
+            mac_pj=made.mac_pj * share,
+            leak=made.leak * share,
+            finished=made.finished if share else 0.0,
+        )
+        return other
 
     def choices(self) -> Iterator[tuple[frozenset[str], ...]]:
         """Every choice of what the levels keep."""
