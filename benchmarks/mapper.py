@@ -68,7 +68,7 @@ def main() -> None:
     text = [
         "# How fast the mapper proves",
         "",
-        "Written by `make bench-mapper`: one process, two shared cores, kernels compiled and cached;",
+        "Written by `make bench-mapper`: one process, two shared cores, kernels cached;",
         "every distinct layer, even mappings, perfect factors, all bypasses.",
         f"At most {seconds:g} s a layer. Peak memory {memory:.2f} GiB.",
         "",

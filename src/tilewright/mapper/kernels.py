@@ -305,7 +305,7 @@ def add_edge(problem: Problem, template: Template, path: Path, c: int, operand: 
     bits = problem.bits[operand]
     energy = reads * problem.read[up, operand]
     if is_output:
-        energy += (updates - finished) * problem.update[up, operand]
+        energy += (updates - finished * problem.rebate) * problem.update[up, operand]
     path.reads[c, up] += reads * bits
     path.writes[c, up] += (updates - finished) * bits
     if parent == 0:
@@ -315,7 +315,7 @@ def add_edge(problem: Problem, template: Template, path: Path, c: int, operand: 
         fills = words
         if is_output:
             fills -= problem.distinct[operand] * outside * apart * multicast
-            energy += (words - finished) * problem.read[down, operand]
+            energy += (words - finished * problem.rebate) * problem.read[down, operand]
             path.reads[c, down] += (words - finished) * bits
         energy += fills * problem.write[down, operand]
         path.writes[c, down] += fills * bits

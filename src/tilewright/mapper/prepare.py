@@ -139,7 +139,7 @@ class Preparation:
             hop=made.hop * share,
             mac_pj=made.mac_pj * share,
             leak=made.leak * share,
-            finished=made.finished if share else 0.0,
+            rebate=1.0 if share else 0.0,
         )
         return other
 
@@ -360,6 +360,7 @@ class _Maker:
             write=writes,
             update=np.array(updates)[:, None] * share,
             finished=1.0 - output.bits / self.workload.psum_bits,
+            rebate=1.0,
             hop=np.array([level.fanout.hop_pj for level in levels]),
             multicast=np.array([level.fanout.multicast for level in levels]),
             reduction=np.array([level.fanout.reduction for level in levels]),
@@ -683,6 +684,7 @@ class _TemplateMaker:
                     found["first_load"][c, o] = problem.distinct[o] * spread_out
                     found["discount"][c, o] = (
                         problem.finished
+                        * problem.rebate
                         * problem.distinct[o]
                         * (problem.read[down, o] + problem.update[up, o])
                     )

@@ -42,6 +42,7 @@ class Problem(NamedTuple):
         joint_a, joint_b: (R, A, A, A, B, B), (R, B, B, B, A, A) likewise.
         read, write, update: (L, O) pJ per word, of partial sums for the output.
         finished: by what share a finished output word is narrower than a partial sum.
+        rebate: 1 if it costs less energy by that share; 0 if it costs the same.
         hop: (L,) pJ per word and receiver on the fan-out below a level.
         multicast, reduction: (L,) of that fan-out.
         bits: (O,) of a word that moves; the output's are partial sums.
@@ -80,6 +81,7 @@ class Problem(NamedTuple):
     write: Floats
     update: Floats
     finished: float
+    rebate: float
     hop: Floats
     multicast: Mask
     reduction: Mask
