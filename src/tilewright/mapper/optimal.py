@@ -143,24 +143,22 @@ def _prove(
     deadline = None if seconds is None else began + seconds * (1 - _RESERVE)
     workload, hardware = evaluator.workload, evaluator.hardware
     preparation = Preparation(evaluator)
-    reasons = _reasons(preparation.space, evaluator)
     hunt = _Hunt(preparation, evaluator, goal, deadline, should_stop, on_progress, preparation)
     proved = interrupted = False
-    if not reasons:
-        try:
-            hunt.run()
-            proved = True
-        except KeyboardInterrupt:
-            interrupted = True
-        except _OutOfTimeError:
-            pass
+    try:
+        hunt.run()
+        proved = True
+    except KeyboardInterrupt:
+        interrupted = True
+    except _OutOfTimeError:
+        pass
     cost = hunt.best
     bound = None
     if cost is not None:
         bound = goal.of(cost) if hunt.is_proved else min(hunt.bound, goal.of(cost))
     status = Status.OPTIMAL if hunt.is_proved else Status.BEST_FOUND
     if cost is None:
-        status = Status.INFEASIBLE if proved or reasons else Status.BEST_FOUND
+        status = Status.INFEASIBLE if proved else Status.BEST_FOUND
     if cost is None and status is Status.BEST_FOUND:
         rest = 0.0 if seconds is None else seconds * _RESERVE
         cost = search_mapping(workload, hardware, objective=goal, seconds=rest).cost
@@ -175,13 +173,13 @@ def _prove(
         preparation.space.size(),
         hunt.evaluated,
         time.monotonic() - began,
-        reasons,
+        _reasons(preparation.space, evaluator) if status is Status.INFEASIBLE else (),
         interrupted or should_stop(),
     )
 
 
 def _reasons(space: Mapspace, evaluator: Evaluator) -> tuple[Violation, ...]:
-    """Why nothing fits: nothing needs less room than the smallest tiles."""
+    """Why nothing fits, seen at the smallest tiles."""
     try:
         evaluator.price(to_mapping(first_draft(space), space))
     except InfeasibleError as error:
@@ -219,7 +217,7 @@ class _Hunt:
     is_proved: bool = False
     reported: float = 0.0
     choices: list[_Choice] = field(default_factory=list[_Choice])
-    known: dict[bytes, Cost | None] = field(default_factory=dict[bytes, Cost | None])
+    known: set[bytes] = field(default_factory=set[bytes])
 
     def run(self) -> None:
         """Search for the best, then, among equally good ones, for what decides ties."""
@@ -310,6 +308,7 @@ class _Hunt:
     def _search(self, objective: Objective, limits: list[float]) -> None:
         """Find the best within limits; the first objective's bound is kept."""
         primary = objective is self.objective
+        self.known.clear()
         for choice in self.choices:
             kernels.reset_inside(choice.template)
         starts = [(self._least(choice, objective, limits), choice) for choice in self.choices]
@@ -456,17 +455,14 @@ class _Hunt:
         if path.best[4]:
             chain = _Chain(path.best_tile, path.best_spread, path.best_class)
             self._offer(objective, limits, self._mappings(choice, chain, loose=False))
-        count = int(path.counts[1])
-        for index in np.argsort(path.buffer_value[:count]):
-            if path.buffer_value[index] >= self._value(objective) * (1 - kernels.TIE):
-                break
-            chain = _Chain(
-                path.buffer_tile[index], path.buffer_spread[index], path.buffer_class[index]
-            )
-            key = chain.key(choice.keeps)
-            if key not in self.known or limits is not None:
-                self._offer(objective, limits, self._mappings(choice, chain, loose=True))
-                self.known[key] = None
+        for loose in (False, True):  # orders of the class first: often they cost what is bounded
+            for value, chain in _waiting(path):
+                if value >= self._value(objective) * (1 - kernels.TIE):
+                    break
+                key = chain.key(choice.keeps) if loose else b""
+                if key not in self.known:
+                    self._offer(objective, limits, self._mappings(choice, chain, loose=loose))
+                    self.known |= {key} if loose else set()
 
     def _offer(
         self, objective: Objective, limits: list[float] | None, mappings: Iterable[Mapping]
@@ -477,6 +473,7 @@ class _Hunt:
                 cost = self.evaluator.price(mapping)
             except InfeasibleError:
                 continue
+            self.evaluated += 1
             parts = self._charged(cost), cost.cycles, cost.dram_words, cost.edp
             if limits is not None and any(
                 part > most for part, most in zip(parts, limits[:4], strict=True)
@@ -567,6 +564,14 @@ class _Chain:
     def key(self, keeps: tuple[frozenset[str], ...]) -> bytes:
         kept = ";".join(",".join(sorted(names)) for names in keeps)
         return self.tiles.tobytes() + self.spreads.tobytes() + kept.encode()
+
+
+def _waiting(path: kernels.Path) -> Iterator[tuple[float, _Chain]]:
+    """The chains whose price is loose, the least first."""
+    values = path.buffer_value[: int(path.counts[1])]
+    for index in np.argsort(values, kind="stable"):
+        chain = _Chain(path.buffer_tile[index], path.buffer_spread[index], path.buffer_class[index])
+        yield float(values[index]), chain
 
 
 def _representatives(moved: list[int], uses: Integers) -> Iterator[tuple[int, ...]]:
