@@ -24,7 +24,8 @@ class Pairs(NamedTuple):
     Attributes:
         row, spread: (P,) of the tile and of the unrolling outside it, -1 for none.
         key: (P,) the least energy of the tile's edges and of what is inside, ascending.
-        start: (K + 1,) where those of a stage begin; a stage without any tries all tiles.
+        start: (K + 1,) where those of a stage begin; a stage without any tries all tiles. While a
+            list is filled, the first one says whether to stop.
     """
 
     row: Integers
@@ -484,6 +485,8 @@ def _scatter(
     for group in range(groups):
         most = max(most, allowed[group])
     for row in range(template.tile_start[c], template.tile_start[c + 1]):
+        if pairs.start[0] != 0:
+            return 0  # told to stop
         dearest = 0.0
         for operand in range(operands):
             dearest = max(dearest, template.quick[row, operand])
@@ -495,6 +498,10 @@ def _scatter(
                 more = template.mac_floor[spread] - template.least_macs[stage]
                 if start + more + template.least_inside[c] > most:
                     break  # they come cheapest first
+                if stage == template.primary:
+                    mine = allowed[template.group[spread]]
+                    if start + more + template.least_inside[c] > mine:
+                        continue
                 if template.cycles[spread] > most_cycles:
                     continue
             at, whole = 0, True

@@ -32,6 +32,8 @@ from tilewright.model.cost import Cost
 from tilewright.model.evaluate import Evaluator, make_evaluator
 
 OnProgress = Callable[["Progress"], None]
+Watch = Callable[[Callable[[], None], Callable[[], None]], None]
+"""Runs work that can be stopped by calling the second argument."""
 
 _CODES = {
     Objective.ENERGY: kernels.ENERGY,
@@ -355,7 +357,7 @@ class _Hunt:
             fill = partial(
                 kernels.fill_inside, problem, template, stage, mine, limits[1], lattice, strides
             )
-            lists[stage] = _list_pairs(fill)
+            lists[stage] = _list_pairs(self._watch, fill)
         choice.pairs = _join_pairs(lists)
 
     def _allowed(self, template: Template, objective: Objective, limits: list[float]) -> Floats:
@@ -434,6 +436,19 @@ class _Hunt:
                     problem, choice.template, path, choice.pairs, rows, first, len(rows), code
                 )
 
+        def stop() -> None:
+            path.counts[2] = 1
+
+        try:
+            self._watch(work, stop)
+        except BaseException:
+            self._take(choice, self.objective, None)
+            raise
+        self.evaluated += int(path.counts[0])
+        return done[0]
+
+    def _watch(self, work: Callable[[], None], stop: Callable[[], None]) -> None:
+        """Run compiled work in a thread; stop it when time is over or Ctrl-C is pressed."""
         thread = threading.Thread(target=work)
         thread.start()
         try:
@@ -442,12 +457,9 @@ class _Hunt:
                 self._check_time()
                 self._report(pause=_PAUSE)
         except BaseException:
-            path.counts[2] = 1
+            stop()
             thread.join()
-            self._take(choice, self.objective, None)
             raise
-        self.evaluated += int(path.counts[0])
-        return done[0]
 
     def _take(self, choice: _Choice, objective: Objective, limits: list[float] | None) -> None:
         """Price what the kernel has found, exactly."""
@@ -455,7 +467,8 @@ class _Hunt:
         if path.best[4]:
             chain = _Chain(path.best_tile, path.best_spread, path.best_class)
             self._offer(objective, limits, self._mappings(choice, chain, loose=False))
-        for loose in (False, True):  # orders of the class first: often they cost what is bounded
+        passes = (False, True) if limits is not None else (False,)
+        for loose in passes:  # orders of the class first: often they cost what is bounded
             for value, chain in _waiting(path):
                 if value >= self._value(objective) * (1 - kernels.TIE):
                     break
@@ -607,17 +620,30 @@ def _no_pairs(stages: int, room: int = 0) -> kernels.Pairs:
     return kernels.Pairs(row, spread, np.empty(room), np.zeros(stages + 1, np.int64))
 
 
-def _list_pairs(fill: Callable[[kernels.Pairs], int]) -> kernels.Pairs:
+def _list_pairs(watch: Watch, fill: Callable[[kernels.Pairs], int]) -> kernels.Pairs:
     """Have a list filled that is long enough; an empty one if none can be."""
     room = _no_pairs(0, _FEW_PAIRS)
-    count = fill(room)
+    count = _fill_list(watch, fill, room)
     if count > _MOST_PAIRS:
         return _no_pairs(0)
     if count > _FEW_PAIRS:
         room = _no_pairs(0, count)
-        fill(room)
+        _fill_list(watch, fill, room)
     order = np.argsort(room.key[:count], kind="stable")
     return kernels.Pairs(room.row[order], room.spread[order], room.key[order], room.start)
+
+
+def _fill_list(watch: Watch, fill: Callable[[kernels.Pairs], int], room: kernels.Pairs) -> int:
+    found = [0]
+
+    def work() -> None:
+        found[0] = fill(room)
+
+    def stop() -> None:
+        room.start[0] = 1
+
+    watch(work, stop)
+    return found[0]
 
 
 def _join_pairs(lists: list[kernels.Pairs]) -> kernels.Pairs:

@@ -631,15 +631,32 @@ class _TemplateMaker:
     ) -> tuple[Integers, Floats, Floats]:
         """Classes of the primary fan-out's unrollings, their least cycles, and everyone's."""
         most = [float(f[2].max()) if len(f[2]) else 1.0 for f in features]
+        least = self.compulsory_cycles()
         rows = [
-            np.ceil(self.problem.macs / (f[2] * math.prod(most) / most[k]) - 1e-6)
+            np.maximum(
+                least, np.ceil(self.problem.macs / (f[2] * math.prod(most) / most[k]) - 1e-6)
+            )
             for k, f in enumerate(features)
         ]
         groups = [np.zeros(len(f[2]), np.int64) for f in features]
-        cycles = np.array([math.ceil(self.problem.macs / math.prod(most) - 1e-6)], float)
+        whole = math.ceil(self.problem.macs / math.prod(most) - 1e-6)
+        cycles = np.array([max(least, whole)], float)
         if primary >= 0 and self.by_cycles:
             cycles, groups[primary] = np.unique(rows[primary], return_inverse=True)
         return np.concatenate(groups), cycles, np.concatenate(rows)
+
+    def compulsory_cycles(self) -> float:
+        """Cycles in which the outermost memory's ports move every word once."""
+        problem = self.problem
+        bits = problem.distinct * problem.bits
+        bits[-1] *= 1.0 - problem.finished
+        read, write = float(bits[:-1].sum()), float(bits[-1])
+        ports = (
+            read / problem.read_width[0],
+            write / problem.write_width[0],
+            (read + write) / problem.width[0],
+        )
+        return math.ceil(max(ports) - 1e-6)
 
     def least_cycles(self, features: list[tuple[Floats, Floats, Floats, Small]]) -> Floats:
         most = [float(f[2].max()) if len(f[2]) else 1.0 for f in features]
