@@ -1158,7 +1158,7 @@ def _next_pair(
     """Take the next tile and unrolling of a stage's list that may lead anywhere."""
     c = stage + 1
     budget = path.allowed[stage] + template.least_macs[stage] + template.least_inside[c]
-    while path.next_row[stage] < pairs.start[c]:
+    while path.next_row[stage] < pairs.start[c] and path.counts[2] == 0:
         at = int(path.next_row[stage])
         path.next_row[stage] += 1
         if pairs.key[at] > budget:
@@ -1204,7 +1204,7 @@ def _next_class(
 ) -> bool:
     """Take the next class of orders of a stage that may lead anywhere."""
     c = stage + 1
-    while path.next_class[stage] < path.class_count[stage]:
+    while path.next_class[stage] < path.class_count[stage] and path.counts[2] == 0:
         which = path.next_class[stage]
         path.next_class[stage] += 1
         path.stay[stage] = path.classes[stage, which, 0]
@@ -1229,7 +1229,7 @@ def _next_tile(
     problem: Problem, template: Template, path: Path, stage: int, objective: int
 ) -> bool:
     """Stand at the next tile inside a stage that may lead anywhere."""
-    while path.next_row[stage] < template.tile_start[stage + 2]:
+    while path.next_row[stage] < template.tile_start[stage + 2] and path.counts[2] == 0:
         row = path.next_row[stage]
         path.next_row[stage] += 1
         if _open_tile(problem, template, path, stage, row, objective):
@@ -1243,7 +1243,7 @@ def _advance(
 ) -> bool:
     """Take the next tile, unrolling and class of orders of a stage that may lead anywhere."""
     paired = pairs.start[stage] < pairs.start[stage + 1]
-    while True:
+    while path.counts[2] == 0:
         if _next_class(problem, template, path, stage, objective):
             return True
         if paired:
@@ -1253,6 +1253,7 @@ def _advance(
             stage == 0 or not _next_tile(problem, template, path, stage, objective)
         ):
             return False
+    return False
 
 
 @compiled_inside

@@ -482,6 +482,8 @@ class _Hunt:
     ) -> None:
         """Price mappings and keep the best."""
         for mapping in mappings:
+            if limits is not None:
+                self._check_time()
             try:
                 cost = self.evaluator.price(mapping)
             except InfeasibleError:
