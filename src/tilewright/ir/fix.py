@@ -104,9 +104,10 @@ class Fix:
         return 1 if is_dataflow else None
 
     def is_in(self, mapping: Mapping) -> bool:
-        """Whether a mapping contains what is given.
+        r"""Whether a mapping contains what is given.
 
-        >>> mapping = parse_mapping("DRAM[W I O]: K4 C2\\nGLB[I O]: C8 Q28 | K4@y")
+        >>> from tilewright.ir.mapping import parse_mapping
+        >>> mapping = parse_mapping("DRAM[W I O]: K4 C2\nGLB[I O]: C8 Q28 | K4@y")
         >>> parse_fix("GLB: C Q28 | K@y").is_in(mapping), parse_fix("GLB: Q C").is_in(mapping)
         (True, False)
         """
@@ -160,7 +161,7 @@ def _pin(written: WrittenLoop) -> Pin:
 def _contains(blocks: list[Block], fix: Fix, memory: str) -> bool:
     """Whether a memory's blocks contain what is given of it."""
     loops = [loop for block in blocks for loop in block.loops if loop.extent > 1]
-    kept = {name for block in blocks for name in block.operands}
+    kept = frozenset(name for block in blocks for name in block.operands)
     keeps = fix.keeps(memory)
     if not _obeys(loops, fix, memory) or (keeps is not None and keeps != kept):
         return False

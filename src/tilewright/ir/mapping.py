@@ -2,7 +2,8 @@
 
 Owns: the nouns `Mapping`, `Block`, `Loop`, and `parse_mapping`, `format_mapping`.
 
-Non-goals: how the notation is read (`ir/notation.py`); whether a mapping suits a workload and a chip (`ir/verify.py`).
+Non-goals: how the notation is read (`ir/notation.py`), whether a mapping suits a workload and a
+chip (`ir/verify.py`).
 """
 
 from dataclasses import dataclass, field

@@ -218,7 +218,8 @@ class _Checker:
             (level.memory, axis)
             for level in self.hardware.levels
             for axis in (None, *AXES)
-            if axis is None or _may_unroll(level.fanout.extent(axis), level.fanout.allowed_dims(axis), dim)
+            if axis is None
+            or _may_unroll(level.fanout.extent(axis), level.fanout.allowed_dims(axis), dim)
         ]
         if any(self.fix.extent(memory, axis, dim) is None for memory, axis in places):
             return

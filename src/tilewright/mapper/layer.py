@@ -63,10 +63,9 @@ def find_mapping(  # noqa: PLR0913
     >>> found = find_mapping(layer, chip)
     >>> found.status.value, found.cost.dram_words
     ('optimal', 44)
-    >>> pinned = find_mapping(layer, chip, fix="DRAM: K4 M")
-    >>> print(pinned.cost.mapping)
-    DRAM[I O W]: K4 M2
-    RF[I O]: K2 M2
+    >>> print(find_mapping(layer, chip, fix="DRAM: K4").cost.mapping)
+    DRAM[W I O]: K4
+    RF[W I O]: M4 K2
     """
     given = parse_fix(fix) if isinstance(fix, str) else fix
     if given is not None:

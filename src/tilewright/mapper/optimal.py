@@ -110,8 +110,8 @@ def find_optimal(  # noqa: PLR0913
         on_progress: told now and then what has been found.
 
     Returns: the best of all even mappings with perfect factors, in any order, with any bypass that
-        the chip allows, that contain the fix, counted by the convention `default`: `OPTIMAL` with its proof, or
-        `BEST_FOUND` with a bound if time ran out; or, if none fits, why.
+        the chip allows, that contain the fix, counted by the convention `default`: `OPTIMAL` with
+        its proof, or `BEST_FOUND` with a bound if time ran out; or, if none fits, why.
 
     Raises: `InputError` for a workload that is not covered; see `prepare.reject_uncovered`.
 

@@ -12,11 +12,13 @@ from itertools import permutations, product
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import AXES, Hardware
 from tilewright.mapper.problem import Integers, Mask
 
+Small = NDArray[np.int16]
 FREE = -1
 """In arrays: an extent that is not given, or no further dim in an order."""
 
@@ -81,7 +83,7 @@ class Pins:
             found[k, : len(order)] = order
         return found
 
-    def fitting(self, stages: Sequence[Place], boundary: int, tiles: Integers) -> Mask | None:
+    def fitting(self, stages: Sequence[Place], boundary: int, tiles: Small) -> Mask | None:
         """Which tiles of a boundary leave extents to the loops outside and inside that are given.
 
         `None` stands for all.
@@ -176,7 +178,7 @@ def _seen_by(order: tuple[int, ...], uses: int) -> tuple[object, ...]:
             free.add(dim)
             continue
         found += [frozenset(free), dim]
-        free, indexed = set(), indexed + 1
+        free, indexed = set[int](), indexed + 1
         if indexed == 2:
             return tuple(found)
     return (*found, frozenset(free))

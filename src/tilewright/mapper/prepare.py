@@ -67,8 +67,7 @@ class _TileList:
 
     def chosen(self, rows: Mask) -> "_TileList":
         """Some of them."""
-        parts = (self.tiles, self.words, self.moving, self.staying)
-        return _TileList(*(part[rows] for part in parts))
+        return _TileList(self.tiles[rows], self.words[rows], self.moving[rows], self.staying[rows])
 
 
 def reject_uncovered(workload: Workload) -> None:

@@ -6,7 +6,7 @@ Non-goals: which step is an improvement (`mapper/`).
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -16,6 +16,8 @@ from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.mapspace.space import Mapspace, Slot, primes
 
 Factors = tuple[tuple[int, ...], ...]
+Step = Callable[["Draft", Mapspace, Random], "Draft"]
+"""From a draft to a neighbour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def _blocks(draft: Draft, space: Mapspace, index: int) -> Iterator[Block]:
 def _written_places(
     fixed: tuple[FixedBlock, ...], temporal: list[Loop], places: dict[str, int]
 ) -> dict[str, int]:
-    """Where operands whose blocks are written stand: together, as near to their places as may be."""
+    """Where operands whose blocks are written stand: together, near the place of the first."""
     found: dict[str, int] = {}
     least = 0
     for at, block in enumerate(fixed):
@@ -175,7 +177,7 @@ def _divisors(number: int) -> list[int]:
 
 def neighbour(draft: Draft, space: Mapspace, random: Random) -> Draft:
     """A draft that differs in one or two places."""
-    steps = [_move_factor, _move_factor, _move_factor, _trade_factors, _reorder]
+    steps: list[Step] = [_move_factor, _move_factor, _move_factor, _trade_factors, _reorder]
     if any(space.optional):
         steps.append(_toggle)
     if space.uneven:
