@@ -18,6 +18,7 @@ from tilewright.cli.options import (
     parse_shapes,
 )
 from tilewright.cli.output import output_width, print_json, print_report, stamp
+from tilewright.ir.verify_fix import verify_fix
 from tilewright.ir.workload import Network
 from tilewright.loading import load, load_fix, load_hardware
 from tilewright.mapper.network import OnLayer, OnLayerProgress, map_network
@@ -66,6 +67,10 @@ def map_command(  # noqa: PLR0913, PLR0917
     network = load(workload, batch=batch, shapes=parse_shapes(shape))
     chip = load_hardware(hardware)
     text = sys.stdin.read() if fix == "-" else fix
+    given = None if text is None else load_fix(text)
+    if given is not None:  # before the bar, which would stand above its messages
+        layers = [layer.workload for layer in network.layers]
+        verify_fix(layers, chip, given, imperfect=imperfect, uneven=uneven)
     with _progress(network) as (on_layer, on_progress):
         result = map_network(
             network,
@@ -74,7 +79,7 @@ def map_command(  # noqa: PLR0913, PLR0917
             convention=convention,
             imperfect=imperfect,
             uneven=uneven,
-            fix=None if text is None else load_fix(text),
+            fix=given,
             seconds=seconds,
             jobs=jobs,
             seed=seed,

@@ -147,7 +147,7 @@ def _read_loop(token: str, where: Span, grammar: Grammar, *, spatial: bool) -> W
         raise ValueError(f"`{token}` is no loop; write {what}")
     dim, digits, axis = match.groups()
     if spatial and not axis:
-        raise ValueError(f"`{token}` stands right of `|` without an axis; write {token}@x")
+        raise ValueError(f"`{token}` stands right of `|` without an axis; write {dim}{digits}@x")
     if not spatial and axis is not None:
         raise ValueError(f"`{token}` is unrolled but stands left of `|`; write | {token}")
     if digits and (len(digits) > _MAX_DIGITS or int(digits) < 1):

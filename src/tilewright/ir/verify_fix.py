@@ -80,7 +80,7 @@ class _Checker:
         without = [w for w in self.layers if name not in [o.name for o in w.operands]]
         if len(without) == len(self.layers):
             known = dict.fromkeys(o.name for w in self.layers for o in w.operands)
-            what = f"{_names(without)} has no operand {name}"
+            what = f"{_subject(without)} operand {name}"
             yield Problem(what, did_you_mean(name, list(known)), _place(block))
         elif without:
             fix = f"leave the brackets of {block.memory} out, or map one layer at a time"
@@ -90,7 +90,7 @@ class _Checker:
         without = [w for w in self.layers if pin.dim not in w.sizes]
         if len(without) == len(self.layers):
             known = dict.fromkeys(dim for w in self.layers for dim in w.sizes)
-            what = f"{_names(without)} has no dim {pin.dim}"
+            what = f"{_subject(without)} dim {pin.dim}"
             yield Problem(what, did_you_mean(pin.dim, list(known)), _place(pin))
         elif without and (pin.extent or 1) > 1:
             free = pin.dim + (f"@{pin.axis}" if pin.axis else "")
@@ -247,6 +247,10 @@ def _with(pin: Pin, extent: int) -> Pin:
 
 def _names(layers: Sequence[Workload]) -> str:
     return _listed([layer.name for layer in layers])
+
+
+def _subject(layers: Sequence[Workload]) -> str:
+    return f"{layers[0].name} has no" if len(layers) == 1 else "none of the layers has"
 
 
 def _sizes(layers: Sequence[Workload], dim: str) -> str:
