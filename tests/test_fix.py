@@ -1,23 +1,35 @@
 """Partly given mappings, completed: held to all mappings of tiny spaces that contain them."""
 
+from collections.abc import Callable, Sequence
 from random import Random
 
+import numpy as np
 import pytest
 from enumeration import Best, Space, mappings, signature
-from test_optimal import KINDS, alike
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+from strategies import Triple, triples
+from test_optimal import KINDS, RELAXED, alike
 from tiny_spaces import Kind, random_space
 
 from tilewright.errors import InfeasibleError, InputError
-from tilewright.ir.fix import Fix, FixedBlock, Pin
-from tilewright.ir.hardware import AXES
-from tilewright.ir.mapping import Loop, Mapping
+from tilewright.ir.fix import Fix, FixedBlock, Pin, format_fix, parse_fix
+from tilewright.ir.hardware import AXES, Fanout, Hardware, Level
+from tilewright.ir.mapping import Loop, Mapping, format_mapping, parse_mapping
 from tilewright.ir.verify import verify_mapping
 from tilewright.ir.verify_fix import verify_fix
+from tilewright.ir.workload import conv2d, einsum
+from tilewright.mapper.layer import find_mapping
+from tilewright.mapper.pins import FREE, Pins, Place
+from tilewright.mapper.problem import Integers
 from tilewright.mapper.result import LayerResult, Objective, Status
-from tilewright.model.evaluate import make_evaluator
+from tilewright.mapper.search import search_mapping
+from tilewright.model.evaluate import Evaluator, make_evaluator
 
 FEW, BATCH, BATCHES = 11, 13, 4
 MOST = 4_000
+NOTHING = Fix((FixedBlock("DRAM"),))
 
 
 def solve(space: Space, fix: Fix | None, objective: Objective) -> LayerResult:
@@ -37,7 +49,7 @@ def test_no_completion_is_better(kind: Kind, seed: int) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_no_completion_is_better_in_many_spaces(kind: Kind, batch: int) -> None:
     for seed in range(FEW + batch * BATCH, FEW + (batch + 1) * BATCH):
-        compare(random_space(kind, 1000 + seed, 12_000), Random(f"{kind} {seed}"), fixes=6)
+        compare(random_space(kind, 1000 + seed, 6_000), Random(f"{kind} {seed}"))
 
 
 def compare(space: Space, random: Random, fixes: int = 4) -> None:
@@ -101,6 +113,268 @@ def best_of(
                 if goal not in best[i] or key < best[i][goal].key:
                     best[i][goal] = Best(key, mapping)
     return best
+
+
+def _none(pins: Pins, stages: Sequence[Place]) -> Integers:
+    return np.full((len(stages), len(pins.dims)), FREE, np.int64)
+
+
+FAULTS: dict[str, Callable[..., object]] = {
+    "orders": _none,
+    "extents": _none,
+    "fitting": lambda *given: np.arange(len(given[-1])) % 2 == 0,
+    "unrolled": lambda *given: given[-1],
+    "apart": lambda *_: False,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_seen(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison notices a mapper that ignores a part of a fix, or leaves out what fits."""
+    monkeypatch.setattr(Pins, fault, FAULTS[fault])
+    with pytest.raises(AssertionError):
+        _compare_until_different()
+
+
+def _compare_until_different() -> None:
+    for seed in range(FEW):
+        for kind in KINDS:
+            compare(random_space(kind, 1000 + seed, MOST), Random(f"{kind} {seed}"))
+
+
+def test_fixes_are_drawn_that_matter() -> None:
+    """Some cost something, some change nothing, under some nothing fits."""
+    seen = {"dearer": 0, "free": 0, "none": 0}
+    for seed in range(4):
+        for kind in KINDS:
+            space = random_space(kind, 1000 + seed, MOST)
+            random, everything = Random(f"{kind} {seed}"), list(mappings(space))
+            fixes = [random_fix(random.choice(everything), space, random) for _ in range(4)]
+            fixes += [_spoilt(fixes[0], space, random), NOTHING]
+            *best, free = best_of(space, everything, fixes)
+            for found in best:
+                for goal in Objective:
+                    worse = goal in found and found[goal].key > free[goal].key
+                    seen["none" if goal not in found else "dearer" if worse else "free"] += 1
+                    assert goal not in found or found[goal].key >= free[goal].key
+    assert min(seen.values()) > 10, seen
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("kind", RELAXED, ids=str)
+def test_the_search_obeys(kind: Kind, seed: int) -> None:
+    """Where nothing is proved, what is found contains the fix, and is not better than the best."""
+    space = random_space(kind, 1000 + seed, 2_000)
+    random, everything = Random(f"{kind} {seed}"), list(mappings(space))
+    evaluator = make_evaluator(space.workload, space.hardware)
+    for objective in random.sample(list(Objective), 2):
+        fix = random_fix(random.choice(everything), space, random)
+        if not _is_legal(space, fix):
+            continue
+        found = search_mapping(
+            space.workload,
+            space.hardware,
+            objective=objective,
+            imperfect=space.imperfect,
+            uneven=space.uneven,
+            fix=fix,
+            seconds=0.1,
+        )
+        containing = [mapping for mapping in everything if fix.is_in(mapping)]
+        keys = [key for key in (_key(evaluator, m, objective) for m in containing) if key]
+        if found.cost is None:
+            assert not keys or found.status is Status.BEST_FOUND, (fix, space)
+            continue
+        assert found.status is Status.BEST_FOUND
+        assert found.lower_bound is None
+        verify_mapping(space.workload, space.hardware, found.cost.mapping)
+        assert fix.is_in(found.cost.mapping), f"{fix}\n\n{found.cost.mapping}"
+        if not space.uneven:
+            assert contains(found.cost.mapping, fix)
+        if not space.imperfect:  # a fix may ask for steps that no best mapping has
+            assert objective.key(found.cost) >= min(keys)
+
+
+def _is_legal(space: Space, fix: Fix) -> bool:
+    try:
+        verify_fix(
+            [space.workload],
+            space.hardware,
+            fix,
+            imperfect=space.imperfect,
+            uneven=space.uneven,
+        )
+    except InputError:
+        return False
+    return True
+
+
+def _key(evaluator: Evaluator, mapping: Mapping, objective: Objective) -> tuple[float, ...]:
+    try:
+        return objective.key(evaluator.price(mapping))
+    except InfeasibleError:
+        return ()
+
+
+LAYER = conv2d("small", K=8, C=4, P=6, Q=2, R=3, S=1, stride=(2, 1))
+CHIP = Hardware(
+    "chip",
+    (
+        Level("DRAM", read_pj=200, write_pj=200, bandwidth=4),
+        Level("GLB", 4096, read_pj=6, write_pj=6, fanout=Fanout(4, 2, y_dims=("C",))),
+        Level("RF", 512, read_pj=1, write_pj=1),
+    ),
+)
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_the_best_mapping_as_a_fix_costs_what_it_costs(objective: Objective) -> None:
+    free = find_mapping(LAYER, CHIP, objective=objective)
+    assert free.cost is not None
+    whole = find_mapping(LAYER, CHIP, objective=objective, fix=str(free.cost.mapping))
+    assert whole.cost is not None
+    assert objective.key(whole.cost) == objective.key(free.cost)
+    assert whole.status is Status.OPTIMAL
+    assert whole.lower_bound == objective.of(whole.cost)
+    assert whole.mapspace_size < free.mapspace_size
+
+
+@pytest.mark.parametrize(
+    "fix",
+    [
+        "GLB: | K@x",
+        "GLB: | K4@x C2@y",
+        "GLB: C2 K P",
+        "DRAM: P Q K C\nRF: R3",
+        "GLB[I]:",
+        "GLB[]: Q2",
+        "RF: K1 C1 P1 Q1 R1 S1",
+    ],
+)
+def test_a_fix_never_makes_it_cheaper(fix: str) -> None:
+    for objective in Objective:
+        free = find_mapping(LAYER, CHIP, objective=objective).cost
+        fixed = find_mapping(LAYER, CHIP, objective=objective, fix=fix).cost
+        assert free is not None
+        assert fixed is not None
+        assert objective.key(fixed) >= objective.key(free)
+        assert contains(fixed.mapping, parse_fix(fix))
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        ("K4 P4 Q4", 4 + 64 + 64),  # weights stay in P and Q
+        ("P4 K4 Q4", 16 + 64 + 64),  # in Q alone: P stands outside K
+        ("P4 Q4 K4", 64 + 16 + 64),  # inputs stay in K, weights do not
+        ("P4 Q4 K", 64 + 16 + 64),
+        ("K P Q", 4 + 64 + 64),
+    ],
+)
+def test_an_order_costs_what_is_counted_by_hand(order: str, words: int) -> None:
+    layer = einsum("outer", "O[K,P,Q] += W[K] * I[P,Q]", {"K": 4, "P": 4, "Q": 4})
+    chip = Hardware("two", (Level("DRAM", read_pj=64), Level("RF", 48, keeps=frozenset("WIO"))))
+    found = find_mapping(layer, chip, objective="dram", fix=f"DRAM: {order}")
+    assert found.status is Status.OPTIMAL
+    assert found.cost is not None
+    assert found.cost.dram_words == words
+    dims = [loop.dim for loop in found.cost.mapping.blocks[0].temporal]
+    assert dims == [token[0] for token in order.split()]
+
+
+IS_IN = [
+    ("GLB: K2 C", "GLB[I]: K2 C3", True),
+    ("GLB: C K2", "GLB[I]: K2 C3", False),
+    ("GLB: K1", "GLB[I]: C3", True),
+    ("GLB: K1", "GLB[I]: K2", False),
+    ("GLB: K C1 P", "GLB[I]: K2 P3", True),
+    ("GLB:", "RF[I]: K2", True),
+    ("GLB[]:", "RF[I]: K2", True),
+    ("GLB[I]:", "RF[I]: K2", False),
+    ("GLB[I O]:", "GLB[O I]: K2", True),
+    ("GLB: | K@x", "GLB[I]: | K4@x C2@y", True),
+    ("GLB: | K@x", "GLB[I]: | K4@x C2@x", False),
+    ("GLB: | K4@x", "GLB[I]: | K4@x C2@x", True),
+    ("GLB: | K@x C2@x", "GLB[I]: | K4@x", False),
+    ("GLB: | K@y", "GLB[I]: | K4@x", True),
+    # Uneven: operands stand between the loops that are written.
+    ("GLB[W]: P7\nGLB[I O]: Q8", "GLB[W]: P7\nGLB[I O]: Q8", True),
+    ("GLB[W]: P7\nGLB[I O]: Q8", "GLB[W]: K2 P7 C2\nGLB[I O]: Q8", True),
+    ("GLB[W]: P7\nGLB[I O]: Q8", "GLB[W I O]: P7 Q8", False),
+    ("GLB[W]: P7\nGLB[I O]: Q8", "GLB[W]: P7\nGLB[I]: C2\nGLB[O]: Q8", False),
+    ("GLB[W I]: P7", "GLB[W]: K2\nGLB[I]: P7", False),
+    ("GLB[W I]: P7", "GLB[]: K2\nGLB[W I]: P7", True),
+    ("GLB: P7", "GLB[W]: K2\nGLB[I]: P7", True),
+    ("GLB[]: P7\nGLB[I]: Q8", "GLB[]: P7\nGLB[I]: Q8", True),
+    ("GLB[]: P7\nGLB[I]: Q8", "GLB[I]: P7 Q8", False),
+]
+
+
+@pytest.mark.parametrize(("fix", "mapping", "is_in"), IS_IN)
+def test_what_contains_a_fix(fix: str, mapping: str, is_in: bool) -> None:
+    assert parse_fix(fix).is_in(parse_mapping(mapping)) is is_in
+
+
+def test_the_search_keeps_uneven_blocks_where_they_are_written() -> None:
+    text = "GLB[W]: P\nGLB[I O]: Q2"
+    for seed in range(4):
+        found = find_mapping(LAYER, CHIP, uneven=True, fix=text, seed=seed, seconds=0.3)
+        assert found.cost is not None
+        assert parse_fix(text).is_in(found.cost.mapping), str(found.cost.mapping)
+
+
+@pytest.mark.parametrize("convention", ["blocking2016", "timeloop"])
+def test_other_conventions_obey(convention: str) -> None:
+    text = "GLB: C2 K | P@x"
+    found = find_mapping(LAYER, CHIP, convention=convention, fix=text)
+    assert found.status is Status.BEST_FOUND
+    assert found.cost is not None
+    assert contains(found.cost.mapping, parse_fix(text))
+
+
+NAMES = st.from_regex(r"[A-Za-z_]{1,3}", fullmatch=True)
+EXTENTS = st.none() | st.integers(1, 10**18 - 1)
+
+
+@st.composite
+def fixes(draw: DrawFn) -> Fix:
+    blocks = [
+        FixedBlock(
+            draw(st.from_regex(r"[A-Z0-9_.]{1,4}", fullmatch=True)),
+            draw(
+                st.none() | st.lists(st.from_regex(r"[A-Z][a-z0-9_]*", fullmatch=True)).map(tuple)
+            ),
+            tuple(Pin(draw(NAMES), draw(EXTENTS)) for _ in range(draw(st.integers(0, 3)))),
+            tuple(
+                Pin(draw(NAMES), draw(EXTENTS), draw(st.sampled_from(AXES)))
+                for _ in range(draw(st.integers(0, 3)))
+            ),
+        )
+        for _ in range(draw(st.integers(1, 4)))
+    ]
+    return Fix(tuple(blocks))
+
+
+@given(fixes())
+def test_a_fix_is_read_as_it_is_printed(fix: Fix) -> None:
+    assert parse_fix(format_fix(fix)) == fix
+
+
+@given(triples())
+def test_a_whole_mapping_is_in_itself(triple: Triple) -> None:
+    fix = parse_fix(format_mapping(triple.mapping))
+    assert fix.is_in(triple.mapping) or _has_twice(triple.mapping)
+
+
+def _has_twice(mapping: Mapping) -> bool:
+    """Whether a memory has two loops over a dim at one place, which no fix can say."""
+    loops = [
+        (block.memory, loop.axis, loop.dim)
+        for block in mapping.blocks
+        for loop in block.loops
+        if loop.extent > 1
+    ]
+    return len(set(loops)) < len(loops)
 
 
 def describe(

@@ -46,8 +46,9 @@ def verify_fix(
     checker = _Checker(tuple(layers), hardware, fix, imperfect, uneven)
     problems = list(checker.names())
     if not problems:
-        problems = [*checker.blocks(), *checker.loops(), *checker.axes(), *checker.keeps()]
-        problems += [] if problems else checker.extents()
+        checks = (checker.lacks, checker.blocks, checker.loops, checker.axes, checker.keeps)
+        problems = [problem for check in checks for problem in check()]
+        problems += checker.extents()
     if problems:
         raise InputError(problems)
 
@@ -66,6 +67,7 @@ class _Checker:
             yield from ((block, pin) for pin in (*block.temporal, *block.spatial))
 
     def names(self) -> Iterable[Problem]:
+        """Names that no layer, or the chip, does not know."""
         memories = [level.memory for level in self.hardware.levels]
         for block in self.fix.blocks:
             if block.memory not in memories:
@@ -82,9 +84,6 @@ class _Checker:
             known = dict.fromkeys(o.name for w in self.layers for o in w.operands)
             what = f"{_subject(without)} operand {name}"
             yield Problem(what, did_you_mean(name, list(known)), _place(block))
-        elif without:
-            fix = f"leave the brackets of {block.memory} out, or map one layer at a time"
-            yield Problem(f"no operand {name} in {_names(without)}", fix, _place(block))
 
     def _dim(self, pin: Pin) -> Iterable[Problem]:
         without = [w for w in self.layers if pin.dim not in w.sizes]
@@ -92,11 +91,22 @@ class _Checker:
             known = dict.fromkeys(dim for w in self.layers for dim in w.sizes)
             what = f"{_subject(without)} dim {pin.dim}"
             yield Problem(what, did_you_mean(pin.dim, list(known)), _place(pin))
-        elif without and (pin.extent or 1) > 1:
-            free = pin.dim + (f"@{pin.axis}" if pin.axis else "")
-            fix = f"write {free} without an extent, or map one layer at a time"
-            what = f"{pin}: no dim {pin.dim} in {_names(without)}"
-            yield Problem(what, fix, _place(pin))
+
+    def lacks(self) -> Iterable[Problem]:
+        """Operands, and dims with an extent, that some layers lack."""
+        for block in self.fix.blocks:
+            for name in block.operands or ():
+                without = [w for w in self.layers if name not in [o.name for o in w.operands]]
+                if without:
+                    fix = f"leave the brackets of {block.memory} out, or map one layer at a time"
+                    yield Problem(f"no operand {name} in {_names(without)}", fix, _place(block))
+        for _, pin in self.pins:
+            without = [w for w in self.layers if pin.dim not in w.sizes]
+            if without and (pin.extent or 1) > 1:
+                free = Pin(pin.dim, None, pin.axis)
+                fix = f"write {free}, its extent free, or map one layer at a time"
+                what = f"{pin}: no dim {pin.dim} in {_names(without)}"
+                yield Problem(what, fix, _place(pin))
 
     def blocks(self) -> Iterable[Problem]:
         """Memories in the order of the hardware, each once unless the mapspace is uneven."""
@@ -181,13 +191,14 @@ class _Checker:
         before: list[Pin] = []
         for pin in pins:
             product = _product(before) * (pin.extent or 1)
-            layers = [w for w in self.layers if self._too_much(pin, product, w.sizes.get(dim, 1))]
+            having = [w for w in self.layers if dim in w.sizes]
+            layers = [w for w in having if self._too_much(pin, product, w.sizes[dim])]
             if not layers:
                 before.append(pin)
                 continue
             sizes = _sizes(layers, dim)
             if self.imperfect:
-                least = min(w.sizes[dim] for w in self.layers if dim in w.sizes)
+                least = min(w.sizes[dim] for w in having)
                 what = f"{pin} takes more steps than {dim} has: {sizes}"
                 yield Problem(what, f"write {_with(pin, least)} at most", _place(pin))
                 continue

@@ -102,7 +102,8 @@ def first_draft(space: Mapspace) -> Draft:
     factors = tuple(_first_factors(space, dim.name, dim.size) for dim in space.workload.dims)
     levels = range(len(space.hardware.levels))
     orders = tuple(space.arrange(level, tuple(range(count))) for level in levels)
-    return Draft(factors, orders, space.forced, _even(space.forced))
+    inside = count if space.uneven and space.fix is not None else 0  # of the loops that are given
+    return Draft(factors, orders, space.forced, _even(space.forced, inside))
 
 
 def _first_factors(space: Mapspace, dim: str, size: int) -> tuple[int, ...]:
@@ -259,5 +260,7 @@ def _shift_block(draft: Draft, _: Mapspace, random: Random) -> Draft:
     return replace(draft, places=(*draft.places[:level], row, *draft.places[level + 1 :]))
 
 
-def _even(keeps: tuple[frozenset[str], ...]) -> tuple[tuple[tuple[str, int], ...], ...]:
-    return tuple(tuple((name, 0) for name in sorted(names)) for names in keeps)
+def _even(
+    keeps: tuple[frozenset[str], ...], place: int = 0
+) -> tuple[tuple[tuple[str, int], ...], ...]:
+    return tuple(tuple((name, place) for name in sorted(names)) for names in keeps)
