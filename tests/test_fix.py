@@ -1,6 +1,9 @@
 """Partly given mappings, completed: held to all mappings of tiny spaces that contain them."""
 
+import re
+import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -13,6 +16,7 @@ from strategies import Triple, triples
 from test_optimal import KINDS, RELAXED, alike
 from tiny_spaces import Kind, random_space
 
+from tilewright.cli.main import run
 from tilewright.errors import InfeasibleError, InputError
 from tilewright.ir.fix import Fix, FixedBlock, Pin, format_fix, parse_fix
 from tilewright.ir.hardware import AXES, Fanout, Hardware, Level
@@ -280,6 +284,28 @@ def test_an_order_costs_what_is_counted_by_hand(order: str, words: int) -> None:
     assert found.cost.dram_words == words
     dims = [loop.dim for loop in found.cost.mapping.blocks[0].temporal]
     assert dims == [token[0] for token in order.split()]
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "fix.md").read_text("utf-8")
+CONSOLES = re.findall(
+    r'\$ (tilewright map resnet18:.*? "(?:.*?)")\n(layer2.*?)```', PAGE, re.DOTALL
+)
+
+
+@pytest.mark.parametrize(("command", "output"), CONSOLES)
+def test_the_page_shows_what_is_printed(
+    command: str, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run([*shlex.split(command)[1:], "--jobs", "1"])
+    printed = [line.rstrip() for line in capsys.readouterr().out.split("\n")]
+    shown = [
+        line for line in output.split("$ tilewright", maxsplit=1)[0].strip().split("\n") if line
+    ]
+    assert [line for line in shown if "mapspace:" not in line and line not in printed] == []
+
+
+def test_the_page_has_commands_to_check() -> None:
+    assert len(CONSOLES) >= 4
 
 
 IS_IN = [
