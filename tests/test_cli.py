@@ -16,6 +16,7 @@ from test_cost import CHIP, MAPPING, SMALL, cost_of
 from tilewright import zoo
 from tilewright.cli import main as program
 from tilewright.cli.main import run
+from tilewright.ir.fix import parse_fix
 from tilewright.ir.mapping import parse_mapping
 from tilewright.model import evaluate as evaluation
 from tilewright.report.nest import format_nest
@@ -208,6 +209,61 @@ def test_map(capsys: pytest.CaptureFixture[str], nouns: list[str]) -> None:
     assert found["mapspace"] == "even, perfect factors, any order, any bypass"
     assert found["seed"] == 0
     parse_mapping(layer["mapping"])
+
+
+FIX = "GLB: C2 K | P@x  # by hand\nRF[W]:"
+PRINTED = "GLB: C2 K | P@x\nRF[W]:"
+
+
+def test_a_fix_as_text_from_a_file_and_from_standard_input(
+    capsys: pytest.CaptureFixture[str],
+    nouns: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import io
+
+    (tmp_path / "fix.txt").write_text(FIX)
+    found: list[Json] = []
+    for given in (FIX, str(tmp_path / "fix.txt"), "-"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(FIX))
+        found.append(document(capsys, "map", *nouns[:2], "--jobs", "1", "--fix", given))
+    for one in found:
+        (layer,) = one["layers"]
+        assert one["fix"] == PRINTED
+        assert one["mapspace"] == (
+            "even, perfect factors, any order, any bypass, with: GLB: C2 K | P@x; RF[W]:"
+        )
+        assert len(one["inputs"]["fix"]) == 64
+        assert layer["status"] == "optimal"
+        assert layer["lower_bound"] == layer["cost"]["energy_pj"]
+        assert parse_fix(FIX).is_in(parse_mapping(layer["mapping"]))
+    assert len({one["layers"][0]["mapping"] for one in found}) == 1
+    free = document(capsys, "map", *nouns[:2], "--jobs", "1")
+    assert "fix" not in free
+    assert free["total"]["energy_pj"] <= found[0]["total"]["energy_pj"]
+
+
+def test_a_fix_for_a_network_in_processes(
+    capsys: pytest.CaptureFixture[str], nouns: list[str], tmp_path: Path
+) -> None:
+    one, two = SMALL, 'name: fc\neinsum: "O[K,N] += W[K,C] * I[C,N]"\nsizes: {K: 4, C: 4, N: 2}\n'
+    layers = "".join("  - " + text.strip().replace("\n", "\n    ") + "\n" for text in (one, two))
+    (tmp_path / "net.yaml").write_text("name: net\nlayers:\n" + layers)
+    net = str(tmp_path / "net.yaml")
+    found = document(capsys, "map", net, nouns[1], "--jobs", "2", "--fix", "GLB: | P@x")
+    for layer in found["layers"]:
+        assert layer["status"] == "optimal"
+        assert parse_fix("GLB: | P@x").is_in(parse_mapping(layer["mapping"]))
+
+
+def test_a_fix_under_which_nothing_fits(
+    capsys: pytest.CaptureFixture[str], nouns: list[str]
+) -> None:
+    found = document(capsys, "map", *nouns[:2], "--jobs", "1", "--fix", "GLB: | K8@x", code=1)
+    assert found["status"] == "infeasible"
+    assert found["layers"][0]["cost"] is None
+    assert "K8@x, 8 copies of axis x; the fan-out has 4" in found["layers"][0]["reason"]
 
 
 def test_map_prints_a_table(capsys: pytest.CaptureFixture[str], nouns: list[str]) -> None:

@@ -109,6 +109,43 @@ WRONG_MAPPINGS = {
     "missing-file": "no-such-mapping.txt",
 }
 
+NETWORK = """\
+name: net
+layers:
+  - {name: first, einsum: "O[K,P] += W[K,C,R] * I[C,2P+R]", sizes: {K: 8, C: 4, P: 6, R: 3}}
+  - {name: second, einsum: "O[K,P] += W[K,C,R] * I[C,P+R]", sizes: {K: 12, C: 8, P: 6, R: 1}}
+  - {name: third, einsum: "O[K,N] += W[K,C] * I[C,N]", sizes: {K: 10, C: 8, N: 2}}
+  - {name: sum, einsum: "O[K] += W[K,C]", sizes: {K: 10, C: 8}}
+"""
+ONLY_X = CHIP.replace("{x: 4}", "{x: 4, x_dims: [K]}")
+WRONG_FIXES = {
+    "unknown-names": "GBL: K4\nRF[X]: Q4\nRF: | M2@x",
+    "not-a-loop": "GLB: 4C K4@x | K4 K@\nRF[W, I]:\nno colon",
+    "empty": "# nothing\n\n",
+    "misses-size": "GLB: K3 C4 | C2@x",
+    "misses-size-together": "DRAM: K4\nRF: K4",
+    "larger-than-size": "GLB: P20",
+    "misses-what-is-left": "DRAM: K2\nGLB: K1 | C@x\nRF: K2",
+    "out-of-order": "RF: K2\nGLB: P3\nDRAM: C4",
+    "two-blocks": "GLB[I]: P3\nGLB: C4",
+    "twice": "GLB: K2 C K | P2@x P@x",
+    "axis": "GLB: | K@y C2@x K@x\nRF: | P2@x",
+    "keeps": "DRAM[W]: K4\nGLB[I I]:",
+    "neither": "no-such-fix.txt",
+}
+WRONG_FIXES_OF_NETWORKS = {
+    "misses-sizes": "GLB: K4 C8",
+    "missing-dims": "GLB: P2 | R@x P@x",
+    "missing-operand": "GLB[I O]: K",
+    "unknown-dim": "GLB: X2 K | X@x",
+}
+UNFIT_FIXES = {
+    "capacity": "GLB[I O]: C2\nRF[W O]: K8 P6",
+    "axis": "GLB: | K8@x",
+    "left-over": "DRAM: K1 C1\nGLB: K1 C1\nRF: K1 C1",
+    "combination": "DRAM: K1 P1\nGLB[I O]: K1\nRF[W I O]: P6",
+}
+
 TOO_LARGE = {
     "capacity": MAPPING.replace("GLB[I O]: C4", "GLB[I O]:").replace("P2 R3", "C4 P2 R3"),
     "axis": "DRAM[W I O]: P3\nGLB[I O]: C4 | K8@x\nRF[W I O]: P2 R3",
@@ -156,6 +193,47 @@ def test_wrong_mapping(
 ) -> None:
     nouns = [str(files / "layer.yaml"), str(files / "chip.yaml"), WRONG_MAPPINGS[case]]
     golden(f"mapping/{case}.txt", message(capsys, files, 2, "evaluate", *nouns))
+
+
+@pytest.mark.parametrize("case", WRONG_FIXES)
+def test_wrong_fix(
+    case: str, files: Path, capsys: pytest.CaptureFixture[str], golden: Golden
+) -> None:
+    (files / "chip.yaml").write_text(ONLY_X if case == "axis" else CHIP)
+    nouns = [str(files / "layer.yaml"), str(files / "chip.yaml"), "--fix", WRONG_FIXES[case]]
+    golden(f"fix/{case}.txt", message(capsys, files, 2, "map", *nouns))
+
+
+@pytest.mark.parametrize("case", WRONG_FIXES_OF_NETWORKS)
+def test_wrong_fix_of_a_network(
+    case: str, files: Path, capsys: pytest.CaptureFixture[str], golden: Golden
+) -> None:
+    (files / "net.yaml").write_text(NETWORK)
+    fix = WRONG_FIXES_OF_NETWORKS[case]
+    nouns = [str(files / "net.yaml"), str(files / "chip.yaml"), "--fix", fix]
+    golden(f"fix/net-{case}.txt", message(capsys, files, 2, "map", *nouns))
+
+
+@pytest.mark.parametrize(
+    ("flag", "fix"),
+    [("--uneven", "GLB[I]: K2\nGLB: C3\nRF: P2"), ("--imperfect", "GLB: K20\nRF: P7 C4")],
+)
+def test_wrong_fix_of_other_mapspaces(
+    flag: str, fix: str, files: Path, capsys: pytest.CaptureFixture[str], golden: Golden
+) -> None:
+    nouns = [str(files / "layer.yaml"), str(files / "chip.yaml"), "--fix", fix, flag]
+    golden(f"fix/{flag.strip('-')}.txt", message(capsys, files, 2, "map", *nouns))
+
+
+@pytest.mark.parametrize("case", UNFIT_FIXES)
+def test_fix_that_does_not_fit(
+    case: str, files: Path, capsys: pytest.CaptureFixture[str], golden: Golden
+) -> None:
+    nouns = [str(files / "layer.yaml"), str(files / "chip.yaml"), "--fix", UNFIT_FIXES[case]]
+    assert run(["map", *nouns, "--jobs", "1"]) == 1
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if "cannot be mapped" in line]
+    golden(f"fix/unfit-{case}.txt", "\n".join(line.strip() for line in lines) + "\n")
 
 
 @pytest.mark.parametrize("case", TOO_LARGE)

@@ -22,6 +22,7 @@ from tilewright.errors import (
     Violation,
 )
 from tilewright.ir.blocking import format_blocking, parse_blocking
+from tilewright.ir.fix import Fix, format_fix, parse_fix
 from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping, format_mapping, parse_mapping
 from tilewright.ir.verify import verify_mapping
@@ -47,6 +48,7 @@ __all__ = [
     "Counts",
     "DramLimit",
     "Fanout",
+    "Fix",
     "Hardware",
     "InfeasibleError",
     "InputError",
@@ -73,6 +75,7 @@ __all__ = [
     "evaluate",
     "find_mapping",
     "format_blocking",
+    "format_fix",
     "format_mapping",
     "load",
     "load_hardware",
@@ -80,6 +83,7 @@ __all__ = [
     "load_mapping",
     "map_network",
     "parse_blocking",
+    "parse_fix",
     "parse_mapping",
     "tech",
     "verify_mapping",

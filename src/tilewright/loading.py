@@ -12,6 +12,7 @@ from pathlib import Path
 from tilewright import zoo
 from tilewright.errors import InputError, Problem, did_you_mean
 from tilewright.ir.files import parse_hardware, parse_network, read_source
+from tilewright.ir.fix import Fix, parse_fix
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.mapping import Mapping, parse_mapping
 from tilewright.ir.workload import Layer, Network, Workload, gather_network
@@ -96,6 +97,26 @@ def load_mapping(text: str) -> Mapping:
         raise InputError(Problem(what, "write DRAM[W I O]: K4 …, or name a file"))
     source = read_source(path)
     return parse_mapping(source.text, source.name)
+
+
+def load_fix(text: str) -> Fix:
+    """Load a partly given mapping: its notation, or a file with it.
+
+    Raises: `InputError` if it is neither, or wrong.
+
+    >>> print(load_fix("GLB: C Q | K@y"))
+    GLB: C Q | K@y
+
+    Source: `docs/fix.md`.
+    """
+    path = Path(text)
+    if _is_file(path):
+        source = read_source(path)
+        return parse_fix(source.text, source.name)
+    if ":" not in text and "\n" not in text:
+        what = f"`{text}` is neither a partly given mapping nor a file"
+        raise InputError(Problem(what, "write GLB: | K@x C@y …, or name a file"))
+    return parse_fix(text)
 
 
 def digest(name: str) -> str:

@@ -1,5 +1,6 @@
 """The verb `map`: a network and a chip in, every layer's mapping and cost out."""
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ import typer
 from tilewright.cli.options import (
     BatchOption,
     ConventionOption,
+    FixOption,
     HardwareArgument,
     JsonOption,
     ShapeOption,
@@ -16,8 +18,9 @@ from tilewright.cli.options import (
     parse_shapes,
 )
 from tilewright.cli.output import output_width, print_json, print_report, stamp
+from tilewright.ir.verify_fix import verify_fix
 from tilewright.ir.workload import Network
-from tilewright.loading import load, load_hardware
+from tilewright.loading import load, load_fix, load_hardware
 from tilewright.mapper.network import OnLayer, OnLayerProgress, map_network
 from tilewright.mapper.result import LayerResult, NetworkResult
 
@@ -40,6 +43,7 @@ def map_command(  # noqa: PLR0913, PLR0917
     uneven: Annotated[
         bool, typer.Option("--uneven", help="Also keep operands at different loops of a level.")
     ] = False,
+    fix: FixOption = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Time for all layers together.")
     ] = None,
@@ -52,9 +56,21 @@ def map_command(  # noqa: PLR0913, PLR0917
     shape: ShapeOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Find a mapping for every layer of a network, and price the whole."""
+    """Find a mapping for every layer of a network, and price the whole.
+
+    With --fix TEXT, every mapping contains what TEXT says, in the notation of mappings, one line
+    per memory; all that it does not say is free, and the best completion is found and proved.
+    `GLB[I O]:` gives what a memory keeps; `GLB: K4 C` an extent, and the order of the loops that
+    are written; `GLB: | K@x C@y` a dataflow, the dims that may be unrolled on an axis;
+    `GLB: | K4@x` an unrolling.
+    """
     network = load(workload, batch=batch, shapes=parse_shapes(shape))
     chip = load_hardware(hardware)
+    text = sys.stdin.read() if fix == "-" else fix
+    given = None if text is None else load_fix(text)
+    if given is not None:  # before the bar, which would stand above its messages
+        layers = [layer.workload for layer in network.layers]
+        verify_fix(layers, chip, given, imperfect=imperfect, uneven=uneven)
     with _progress(network) as (on_layer, on_progress):
         result = map_network(
             network,
@@ -63,6 +79,7 @@ def map_command(  # noqa: PLR0913, PLR0917
             convention=convention,
             imperfect=imperfect,
             uneven=uneven,
+            fix=given,
             seconds=seconds,
             jobs=jobs,
             seed=seed,
@@ -71,6 +88,7 @@ def map_command(  # noqa: PLR0913, PLR0917
         )
     if json:
         inputs = {"workload": workload, "hardware": hardware}
+        inputs |= {} if text is None else {"fix": text}
         print_json(result.to_json() | stamp(inputs, seed=seed))
     else:
         from tilewright.report.tables import result_report

@@ -24,6 +24,14 @@ MappingArgument = Annotated[
     str,
     typer.Argument(metavar="MAPPING", help="A file, `-` for standard input, or the text itself."),
 ]
+FixOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="What every mapping must contain, such as 'GLB: | K@x C@y': the text itself, a file, "
+        "or `-` for standard input.",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")
 ]

@@ -44,6 +44,8 @@ class Path(NamedTuple):
         moved: (K,) bit mask of the dims with a temporal loop in a stage.
         stay: (K,) the operand that stays in the innermost loops; -1 for none.
         slide, glide: (K,) the dim whose loop is innermost; the one that moves the staying operand.
+        blocked: (K,) bit mask of the dims that miss the staying operand and yet are not free, as
+            the order that is given puts them outside a loop that indexes it.
         energy, words: (K + 1,) pJ and words of the outermost memory for all edges so far.
         reads, writes: (K + 1, L) bits on the ports of all instances.
         copies: (K + 1,) instances in use.
@@ -71,6 +73,7 @@ class Path(NamedTuple):
     stay: Integers
     slide: Integers
     glide: Integers
+    blocked: Integers
     energy: Floats
     words: Floats
     reads: Floats
@@ -263,6 +266,9 @@ def arrivals(
             for dim in range(len(problem.sizes)):
                 if not problem.uses[operand] >> dim & 1:
                     times *= problem.sizes[dim] / problem.val[dim, outer[dim]]
+                    if stays and path.blocked[stage] >> dim & 1:
+                        steps = problem.val[dim, path.tile[stage, dim]]
+                        times *= steps / problem.val[dim, path.span[stage, dim]]
     words = problem.plain[operand] * times
     grouped = words
     for rank in range(len(problem.rank_op)):
@@ -761,7 +767,7 @@ def _set_spread(problem: Problem, template: Template, path: Path, stage: int, sp
         if quotient < 0:
             return False
         loop = problem.quo[dim, quotient, extent]
-        if loop < 0:
+        if loop < 0 or (template.fixed[stage, dim] >= 0 and loop != template.fixed[stage, dim]):
             return False
         path.spread[stage, dim] = extent
         path.span[stage, dim] = problem.quo[dim, outer, loop]
@@ -845,19 +851,30 @@ def _remember_loose(path: Path, value: float) -> None:
 
 
 @compiled_inside
-def _classes(problem: Problem, moved: int, found: Integers) -> int:
+def _classes(problem: Problem, moved: int, order: Integers, found: Integers) -> int:
     """All classes of orders of the loops over some dims: (stay, slide, glide) rows.
+
+    `order` (D,) are dims whose relative order is given, outermost first.
 
     Source: `docs/optimal-mapper.md`, Classes of orders.
     """
-    count = 0
+    count, given, last = 0, 0, 0
+    for place in range(len(order)):
+        if order[place] >= 0 and moved >> order[place] & 1:
+            last = 1 << order[place]
+            given |= last
+    innermost = moved & ~given | last
     for operand in range(len(problem.uses)):
-        free = moved & ~problem.uses[operand]
+        free = innermost & ~problem.uses[operand]
         if free == 0:
             continue
         inner = free & problem.slides
         inner = inner if inner else free & -free
-        rest = moved & problem.uses[operand]
+        rest = moved & problem.uses[operand] & ~given
+        for place in range(len(order) - 1, -1, -1):
+            if order[place] >= 0 and moved & problem.uses[operand] >> order[place] & 1:
+                rest |= 1 << order[place]
+                break
         own = 0
         for rank in range(len(problem.rank_op)):
             if problem.rank_op[rank] == operand:
@@ -874,7 +891,7 @@ def _classes(problem: Problem, moved: int, found: Integers) -> int:
             if outer == 0:
                 found[count, 0], found[count, 1], found[count, 2] = operand, slide, -1
                 count += 1
-    common = moved
+    common = innermost
     for operand in range(len(problem.uses)):
         common &= problem.uses[operand]
     common &= problem.slides if common & problem.slides else common & -common
@@ -888,6 +905,24 @@ def _classes(problem: Problem, moved: int, found: Integers) -> int:
         found[0, 0], found[0, 1], found[0, 2] = -1, -1, -1
         count = 1
     return count
+
+
+@compiled_inside
+def _blocked(problem: Problem, template: Template, path: Path, stage: int) -> int:
+    """Dims that miss the staying operand but stand outside one that indexes it, as is given."""
+    found = waiting = 0
+    for place in range(template.order.shape[1]):
+        dim = template.order[stage, place]
+        if path.stay[stage] < 0 or dim < 0:
+            break
+        if not path.moved[stage] >> dim & 1:
+            continue
+        if problem.uses[path.stay[stage]] >> dim & 1:
+            found |= waiting
+            waiting = 0
+        else:
+            waiting |= 1 << dim
+    return found
 
 
 @compiled_inside
@@ -1194,7 +1229,9 @@ def _list_classes(
         path.ahead[c] += template.mac_floor[spread]
         if stage == template.primary:
             path.group[c] = template.group[spread]
-    path.class_count[stage] = _classes(problem, path.moved[stage], path.classes[stage])
+    path.class_count[stage] = _classes(
+        problem, path.moved[stage], template.order[stage], path.classes[stage]
+    )
     path.next_class[stage] = 0
 
 
@@ -1210,6 +1247,7 @@ def _next_class(
         path.stay[stage] = path.classes[stage, which, 0]
         path.slide[stage] = path.classes[stage, which, 1]
         path.glide[stage] = path.classes[stage, which, 2]
+        path.blocked[stage] = _blocked(problem, template, path, stage)
         _enter(problem, path, c)
         for operand in range(len(problem.uses)):
             if template.keeps[c, operand]:

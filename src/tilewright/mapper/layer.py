@@ -7,7 +7,9 @@ Non-goals: the mappers themselves (`mapper/optimal.py`, `mapper/search.py`).
 
 from typing import TYPE_CHECKING
 
+from tilewright.ir.fix import Fix, parse_fix
 from tilewright.ir.hardware import Hardware
+from tilewright.ir.verify_fix import verify_fix
 from tilewright.ir.workload import Workload
 from tilewright.mapper.result import LayerResult, Objective, Stop
 from tilewright.mapper.search import search_mapping
@@ -25,6 +27,7 @@ def find_mapping(  # noqa: PLR0913
     convention: str | Convention = DEFAULT,
     imperfect: bool = False,
     uneven: bool = False,
+    fix: str | Fix | None = None,
     seconds: float | None = None,
     seed: int = 0,
     should_stop: Stop = lambda: False,
@@ -40,6 +43,8 @@ def find_mapping(  # noqa: PLR0913
         convention: the rules to count by.
         imperfect: also use tiles that are clipped.
         uneven: also keep operands at different places of one level's loops.
+        fix: what the mapping must contain, in mapping notation; what is not written is free
+            (`docs/fix.md`).
         seconds: stop after that long.
         seed: of random choices, where a search has to make them.
         should_stop: asked now and then; the best found so far is returned when it says yes.
@@ -49,6 +54,8 @@ def find_mapping(  # noqa: PLR0913
         `default`, of workloads that `prepare.reject_uncovered` accepts; `BEST_FOUND` otherwise,
         with a bound if one is known; `INFEASIBLE` with the reasons.
 
+    Raises: `InputError` if the fix cannot be a part of a mapping of this layer on this chip.
+
     >>> from tilewright.ir.hardware import Hardware, Level
     >>> from tilewright.ir.workload import einsum
     >>> layer = einsum("fc", "O[M] += W[M,K] * I[K]", {"M": 4, "K": 8})
@@ -56,7 +63,43 @@ def find_mapping(  # noqa: PLR0913
     >>> found = find_mapping(layer, chip)
     >>> found.status.value, found.cost.dram_words
     ('optimal', 44)
+    >>> print(find_mapping(layer, chip, fix="DRAM: K4").cost.mapping)
+    DRAM[W I O]: K4
+    RF[W I O]: M4 K2
     """
+    given = parse_fix(fix) if isinstance(fix, str) else fix
+    if given is not None:
+        verify_fix([workload], hardware, given, imperfect=imperfect, uneven=uneven)
+    return solve_layer(
+        workload,
+        hardware,
+        objective=objective,
+        convention=convention,
+        imperfect=imperfect,
+        uneven=uneven,
+        fix=given,
+        seconds=seconds,
+        seed=seed,
+        should_stop=should_stop,
+        on_progress=on_progress,
+    )
+
+
+def solve_layer(  # noqa: PLR0913
+    workload: Workload,
+    hardware: Hardware,
+    *,
+    objective: str | Objective,
+    convention: str | Convention,
+    imperfect: bool,
+    uneven: bool,
+    fix: Fix | None,
+    seconds: float | None,
+    seed: int,
+    should_stop: Stop,
+    on_progress: "OnProgress",
+) -> LayerResult:
+    """Find the best mapping of a layer with a fix that has been verified. See `find_mapping`."""
     rules = find_convention(convention)
     if rules == DEFAULT and not imperfect and not uneven:
         from tilewright.mapper.optimal import find_optimal
@@ -67,6 +110,7 @@ def find_mapping(  # noqa: PLR0913
                 workload,
                 hardware,
                 objective=objective,
+                fix=fix,
                 seconds=seconds,
                 should_stop=should_stop,
                 on_progress=on_progress,
@@ -80,6 +124,7 @@ def find_mapping(  # noqa: PLR0913
         convention=rules,
         imperfect=imperfect,
         uneven=uneven,
+        fix=fix,
         seconds=seconds,
         seed=seed,
         should_stop=should_stop,

@@ -18,9 +18,11 @@ from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
+from tilewright.ir.fix import Fix, parse_fix
 from tilewright.ir.hardware import Hardware
+from tilewright.ir.verify_fix import verify_fix
 from tilewright.ir.workload import Layer, Network
-from tilewright.mapper.layer import find_mapping
+from tilewright.mapper.layer import solve_layer
 from tilewright.mapper.result import LayerResult, NetworkResult, Objective, find_objective
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.convention import DEFAULT, Convention, find_convention
@@ -55,17 +57,19 @@ class _Task:
     convention: Convention
     imperfect: bool
     uneven: bool
+    fix: Fix | None
     seconds: float | None
     seed: int
 
     def solve(self, layer: Layer, stop: _Event, on_progress: OnLayerProgress) -> LayerResult:
-        found = find_mapping(
+        found = solve_layer(
             layer.workload,
             self.hardware,
             objective=self.objective,
             convention=self.convention,
             imperfect=self.imperfect,
             uneven=self.uneven,
+            fix=self.fix,
             seconds=self.seconds,
             seed=self.seed,
             should_stop=stop.is_set,
@@ -82,6 +86,7 @@ def map_network(  # noqa: PLR0913
     convention: str | Convention = DEFAULT,
     imperfect: bool = False,
     uneven: bool = False,
+    fix: str | Fix | None = None,
     seconds: float | None = None,
     jobs: int | None = None,
     seed: int = 0,
@@ -97,6 +102,7 @@ def map_network(  # noqa: PLR0913
         convention: the rules to count by.
         imperfect: also use tiles that are clipped.
         uneven: also keep operands at different places of one level's loops.
+        fix: what every layer's mapping must contain, in mapping notation (`docs/fix.md`).
         seconds: for the whole network, shared out over its layers; see `find_mapping`.
         jobs: processes to use; as many as there are cores if left out.
         seed: of the random choices.
@@ -106,6 +112,8 @@ def map_network(  # noqa: PLR0913
     Returns: the results in the order of the network. A layer without a mapping does not stop the
     others. After Ctrl-C, those that there are, `interrupted`.
 
+    Raises: `InputError` if the fix cannot be a part of a mapping of every layer on this chip.
+
     >>> from tilewright import zoo
     >>> result = map_network(zoo.load_network("yang2016"), zoo.load_hardware("eyeriss"), jobs=1)
     ... # doctest: +SKIP
@@ -114,10 +122,14 @@ def map_network(  # noqa: PLR0913
     count = max(1, min(jobs or os.cpu_count() or 1, len(network.layers)))
     share = None if seconds is None else seconds * count / max(1, len(network.layers))
     rules, goal = find_convention(convention), find_objective(objective)
-    task = _Task(hardware, goal, rules, imperfect, uneven, share, seed)
+    given = parse_fix(fix) if isinstance(fix, str) else fix
+    if given is not None:
+        layers = [layer.workload for layer in network.layers]
+        verify_fix(layers, hardware, given, imperfect=imperfect, uneven=uneven)
+    task = _Task(hardware, goal, rules, imperfect, uneven, given, share, seed)
     solve = _solve_here if count == 1 else _solve_in_processes
     found, interrupted = solve(network.layers, task, count, on_layer, on_progress)
-    space = Mapspace(network.layers[0].workload, hardware, imperfect, uneven)
+    space = Mapspace(network.layers[0].workload, hardware, imperfect, uneven, given)
     return NetworkResult(
         network,
         hardware,
@@ -128,6 +140,7 @@ def map_network(  # noqa: PLR0913
         time.monotonic() - began,
         seed,
         interrupted,
+        given,
     )
 
 

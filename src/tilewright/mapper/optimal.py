@@ -18,15 +18,18 @@ from itertools import permutations, product
 import numpy as np
 
 from tilewright.errors import InfeasibleError, Violation
+from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Workload, conv2d
 from tilewright.mapper import kernels
-from tilewright.mapper.prepare import Preparation, Stage, reject_uncovered, stages_of
+from tilewright.mapper.pins import allowed_orders, blocked, in_order
+from tilewright.mapper.prepare import Preparation, Stage, reject_uncovered
 from tilewright.mapper.problem import Floats, Integers, Template
 from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
 from tilewright.mapper.search import search_mapping
 from tilewright.mapspace.draft import first_draft, to_mapping
+from tilewright.mapspace.reason import explain_fix
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.cost import Cost
 from tilewright.model.evaluate import Evaluator, make_evaluator
@@ -89,6 +92,7 @@ def find_optimal(  # noqa: PLR0913
     hardware: Hardware,
     *,
     objective: str | Objective = Objective.ENERGY,
+    fix: Fix | None = None,
     seconds: float | None = None,
     should_stop: Stop = lambda: False,
     on_progress: OnProgress = lambda _: None,
@@ -100,13 +104,14 @@ def find_optimal(  # noqa: PLR0913
         hardware: the chip.
         objective: `energy`, `cycles`, `edp` or `dram`. Ties go to fewer cycles, then less energy,
             then fewer DRAM words.
+        fix: what the mapping must contain; it must have passed `verify_fix`.
         seconds: stop after that long with the best found and a bound.
         should_stop: asked now and then; the best found so far is returned when it says yes.
         on_progress: told now and then what has been found.
 
     Returns: the best of all even mappings with perfect factors, in any order, with any bypass that
-        the chip allows, counted by the convention `default`: `OPTIMAL` with its proof, or
-        `BEST_FOUND` with a bound if time ran out; or, if none fits, why.
+        the chip allows, that contain the fix, counted by the convention `default`: `OPTIMAL` with
+        its proof, or `BEST_FOUND` with a bound if time ran out; or, if none fits, why.
 
     Raises: `InputError` for a workload that is not covered; see `prepare.reject_uncovered`.
 
@@ -122,7 +127,7 @@ def find_optimal(  # noqa: PLR0913
     evaluator = make_evaluator(workload, hardware)
     reject_uncovered(workload)
     _compile()
-    return _prove(evaluator, goal, seconds, should_stop, on_progress)
+    return _prove(evaluator, goal, fix, seconds, should_stop, on_progress)
 
 
 @cache
@@ -131,12 +136,13 @@ def _compile() -> None:
     layer = conv2d("smallest", K=2, C=2, P=4, Q=1, R=3, S=1, padding=(1, 0))
     levels = (Level("DRAM"), Level("GLB", 512, fanout=Fanout(2)), Level("RF", 256))
     evaluator = make_evaluator(layer, Hardware("smallest", levels))
-    _prove(evaluator, Objective.ENERGY, None, lambda: False, lambda _: None)
+    _prove(evaluator, Objective.ENERGY, None, None, lambda: False, lambda _: None)
 
 
-def _prove(
+def _prove(  # noqa: PLR0913, PLR0917
     evaluator: Evaluator,
     goal: Objective,
+    fix: Fix | None,
     seconds: float | None,
     should_stop: Stop,
     on_progress: OnProgress,
@@ -144,7 +150,7 @@ def _prove(
     began = time.monotonic()
     deadline = None if seconds is None else began + seconds * (1 - _RESERVE)
     workload, hardware = evaluator.workload, evaluator.hardware
-    preparation = Preparation(evaluator)
+    preparation = Preparation(evaluator, fix)
     hunt = _Hunt(preparation, evaluator, goal, deadline, should_stop, on_progress, preparation)
     proved = interrupted = False
     try:
@@ -163,7 +169,7 @@ def _prove(
         status = Status.INFEASIBLE if proved else Status.BEST_FOUND
     if cost is None and status is Status.BEST_FOUND:
         rest = 0.0 if seconds is None else seconds * _RESERVE
-        cost = search_mapping(workload, hardware, objective=goal, seconds=rest).cost
+        cost = search_mapping(workload, hardware, objective=goal, fix=fix, seconds=rest).cost
         bound = None if cost is None else min(hunt.bound, goal.of(cost))
     return LayerResult(
         workload,
@@ -182,11 +188,12 @@ def _prove(
 
 def _reasons(space: Mapspace, evaluator: Evaluator) -> tuple[Violation, ...]:
     """Why nothing fits, seen at the smallest tiles."""
+    violations: tuple[Violation, ...] = ()
     try:
         evaluator.price(to_mapping(first_draft(space), space))
     except InfeasibleError as error:
-        return error.violations
-    return ()
+        violations = error.violations
+    return explain_fix(space, violations)
 
 
 @dataclass(slots=True)
@@ -284,7 +291,7 @@ class _Hunt:
         seen: set[tuple[object, ...]] = set()
         for keeps in self.preparation.choices():
             self._check_time()
-            stages = stages_of(self.preparation.hardware, keeps)
+            stages = self.preparation.stages(keeps)
             key = (*((s.level, s.fan) for s in stages), *(keeps[s.level] for s in stages))
             if key in seen:
                 continue
@@ -508,12 +515,15 @@ class _Hunt:
     def _mappings(self, choice: _Choice, chain: "_Chain", *, loose: bool) -> Iterator[Mapping]:
         """The mapping of a chain; where its price is loose, with every order that may matter."""
         orders = [
-            list(self._orders(chain, stage, loose=loose)) for stage in range(len(choice.stages))
+            list(self._orders(choice, chain, stage, loose=loose))
+            for stage in range(len(choice.stages))
         ]
         for chosen in product(*orders):
             yield self._mapping(choice, chain, chosen)
 
-    def _orders(self, chain: "_Chain", stage: int, *, loose: bool) -> Iterator[tuple[int, ...]]:
+    def _orders(
+        self, choice: _Choice, chain: "_Chain", stage: int, *, loose: bool
+    ) -> Iterator[tuple[int, ...]]:
         problem = self.preparation.problem
         stay, slide, glide = (int(value) for value in chain.classes[stage])
         moved = [
@@ -521,14 +531,20 @@ class _Hunt:
             for dim in range(len(problem.sizes))
             if self._extent(chain, stage, dim) > 1
         ]  # fmt: skip
+        given = tuple(int(d) for d in choice.template.order[stage] if d in moved)
         if loose and stage < len(chain.classes) - 1:
+            if len(given) > 1:
+                yield from allowed_orders(tuple(moved), given, tuple(map(int, problem.uses)))
+                return
             yield from _representatives(moved, problem.uses)
             return
+        outside = blocked(given, moved, int(problem.uses[stay])) if stay >= 0 else ()
         free = [d for d in moved if stay >= 0 and not problem.uses[stay] >> d & 1 and d != slide]
+        free = [d for d in free if d not in outside]
         inner = [d for d in (slide,) if d in moved]
         outer = [d for d in (glide,) if d in moved and d not in inner and d not in free]
         rest = [d for d in moved if d not in inner and d not in free and d not in outer]
-        yield (*rest, *outer, *free, *inner)
+        yield (*in_order(rest, given), *outer, *in_order(free, given), *inner)
 
     def _extent(self, chain: "_Chain", stage: int, dim: int) -> int:
         val = self.preparation.problem.val[dim]
@@ -672,6 +688,7 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         stay=whole(stages),
         slide=whole(stages),
         glide=whole(stages),
+        blocked=whole(stages),
         energy=np.zeros(stages + 1),
         words=np.zeros(stages + 1),
         reads=np.zeros((stages + 1, levels)),

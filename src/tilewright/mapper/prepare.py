@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from tilewright.errors import InputError
 from tilewright.errors import Problem as Fault
+from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import AXES, Hardware, Level
 from tilewright.ir.workload import Operand, Rank, Workload
 from tilewright.mapper import kernels, listing, sliding
+from tilewright.mapper.pins import Pins
 from tilewright.mapper.problem import Floats, Integers, Mask, Problem, Template
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.evaluate import Evaluator
@@ -63,6 +65,10 @@ class _TileList:
     moving: Floats
     staying: Floats
 
+    def chosen(self, rows: Mask) -> "_TileList":
+        """Some of them."""
+        return _TileList(self.tiles[rows], self.words[rows], self.moving[rows], self.staying[rows])
+
 
 def reject_uncovered(workload: Workload) -> None:
     """Raise `UncoveredError` for a workload whose optimum is not proved.
@@ -91,19 +97,20 @@ def reject_uncovered(workload: Workload) -> None:
 
 
 class Preparation:
-    """The tables of one workload on one chip.
+    """The tables of one workload on one chip, for mappings that contain a fix.
 
     Raises `UncoveredError` when made, for a workload that `reject_uncovered` rejects or whose tiles
     are too many to list.
     """
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, fix: Fix | None = None) -> None:
         reject_uncovered(evaluator.workload)
         self.workload: Workload = evaluator.workload
         self.hardware: Hardware = evaluator.hardware
-        self.space = Mapspace(self.workload, self.hardware)
+        self.space = Mapspace(self.workload, self.hardware, fix=fix)
         self.dims = [dim for dim, size in self.workload.sizes.items() if size > 1]
         self.divisors = [_divisors(self.workload.sizes[dim]) for dim in self.dims]
+        self.pins = Pins(fix, self.hardware, self.dims, self.divisors)
         lattice = math.prod(map(len, self.divisors))
         if lattice > MOST_TILES:
             what = f"{self.workload.name} has {lattice:,} tiles"
@@ -160,16 +167,23 @@ class Preparation:
     def spreads(self, fan: int) -> Spreads:
         """Every unrolling of the fan-out below a level."""
         if fan not in self._spreads:
-            self._spreads[fan] = self._list_spreads(self.hardware.levels[fan])
+            self._spreads[fan] = self._list_spreads(fan)
         return self._spreads[fan]
 
-    def _list_spreads(self, level: Level) -> Spreads:
+    def _list_spreads(self, fan: int) -> Spreads:
+        level = self.hardware.levels[fan]
         rows: list[Integers] = []
         for axis in AXES:
             allowed = level.fanout.allowed_dims(axis)
             room = level.fanout.extent(axis)
             extents = [
-                [d for d in divisors if d <= room and (allowed is None or dim in allowed)] or [1]
+                self.pins.unrolled(
+                    fan,
+                    axis,
+                    dim,
+                    [d for d in divisors if d <= room and (allowed is None or dim in allowed)]
+                    or [1],
+                )
                 for dim, divisors in zip(self.dims, self.divisors, strict=True)
             ]
             rows.append(_products_up_to(extents, room))
@@ -181,6 +195,9 @@ class Preparation:
             fits = np.all(sizes % both == 0, axis=1)
             for vector in both[fits]:
                 seen.setdefault(vector.tobytes(), (vector, x))
+        if not seen:  # an axis has no room for what must be unrolled there
+            width = len(self.dims)
+            return Spreads(np.zeros((0, width + 1), np.int16), np.zeros((0, width), np.int64))
         vectors = np.array([vector for vector, _ in seen.values()]).reshape(len(seen), -1)
         order = np.argsort(-vectors.prod(axis=1), kind="stable")
         codes = np.zeros((len(seen), len(self.dims) + 1), np.int16)
@@ -197,21 +214,40 @@ class Preparation:
             self._tiles[key] = _TileList(*found)
         return self._tiles[key]
 
+    def stages(self, keeps: tuple[frozenset[str], ...]) -> "list[Stage]":
+        """The stages of a choice of what is kept; levels without tile and fan-out have none.
+
+        A level whose loops are given has a stage of its own.
+        """
+        stages: list[Stage] = []
+        for index, level in enumerate(self.hardware.levels):
+            fan = index if level.fanout.copies > 1 else -1
+            alone = self.pins.apart(index) or (stages and self.pins.apart(stages[-1].level))
+            if stages and not keeps[index] and stages[-1].fan < 0 and not alone:
+                stages[-1] = Stage(stages[-1].level, fan)
+            else:
+                stages.append(Stage(index, fan))
+        return stages
+
     def template(self, keeps: tuple[frozenset[str], ...], by_cycles: bool) -> Template | None:
         """The template of one choice; `None` if something cannot fit.
 
         `by_cycles` classes the unrollings of the largest fan-out by the cycles that they take.
         """
-        stages = _stages(self.hardware, keeps)
+        stages = self.stages(keeps)
         names = [operand.name for operand in self.workload.operands]
         kept = np.array([[name in keeps[s.level] for name in names] for s in stages])
         lists: list[_TileList] = []
         for index in range(1, len(stages)):
             found = self.tiles(stages[index].level, tuple(map(bool, kept[index])))
+            rows = self.pins.fitting(stages, index, found.tiles)
+            found = found if rows is None else found.chosen(rows)
             if len(found.tiles) == 0:
                 return None
             lists.append(found)
         spreads = [self.spreads(s.fan) if s.fan >= 0 else None for s in stages]
+        if any(spread is not None and len(spread.vectors) == 0 for spread in spreads):
+            return None
         return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles).template()
 
 
@@ -221,22 +257,6 @@ class Stage:
 
     level: int
     fan: int
-
-
-def stages_of(hardware: Hardware, keeps: tuple[frozenset[str], ...]) -> list[Stage]:
-    """The stages of a choice of what is kept; levels without tile and fan-out have none."""
-    return _stages(hardware, keeps)
-
-
-def _stages(hardware: Hardware, keeps: tuple[frozenset[str], ...]) -> list[Stage]:
-    stages: list[Stage] = []
-    for index, level in enumerate(hardware.levels):
-        fan = index if level.fanout.copies > 1 else -1
-        if stages and not keeps[index] and stages[-1].fan < 0:
-            stages[-1] = Stage(stages[-1].level, fan)
-        else:
-            stages.append(Stage(index, fan))
-    return stages
 
 
 def _in_order(tables: Tables) -> Tables:
@@ -534,6 +554,8 @@ class _TemplateMaker:
         template = Template(
             level=np.array([s.level for s in self.stages], np.int64),
             fan=np.array([s.fan for s in self.stages], np.int64),
+            fixed=self.preparation.pins.extents(self.stages),
+            order=self.preparation.pins.orders(self.stages),
             keeps=self.keeps,
             tile_start=np.array(tile_start, np.int64),
             tiles=np.concatenate(tiles).astype(np.int64),

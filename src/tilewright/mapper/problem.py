@@ -103,6 +103,8 @@ class Template(NamedTuple):
     Attributes:
         level: (K,) the memory whose tiles stand at the stage's outer boundary.
         fan: (K,) the level below which the stage's fan-out lies; -1 for none.
+        fixed: (K, D) index of the extent that a loop must have, -1 if it is free.
+        order: (K, D) the dims whose relative order is given, outermost first; then -1.
         keeps: (K, O) what is kept at the boundary; everything at the first.
         tile_start: (K + 1,) where the tiles of boundary k begin in `tiles`, from k = 1.
         tiles: (N, D + 1) tiles that fit; the best first.
@@ -141,6 +143,8 @@ class Template(NamedTuple):
 
     level: Integers
     fan: Integers
+    fixed: Integers
+    order: Integers
     keeps: Mask
     tile_start: Integers
     tiles: Integers

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError, Problem, Violation, did_you_mean
+from tilewright.ir.fix import Fix, format_fix
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.mapping import format_mapping
 from tilewright.ir.workload import Network, Workload
@@ -155,6 +156,7 @@ class NetworkResult:
         seconds: that it took.
         seed: of the random choices.
         interrupted: whether it was stopped before its end.
+        fix: what every mapping had to contain; `None` if nothing.
     """
 
     network: Network
@@ -166,6 +168,7 @@ class NetworkResult:
     seconds: float
     seed: int
     interrupted: bool = False
+    fix: Fix | None = None
 
     @property
     def feasible(self) -> bool:
@@ -230,6 +233,8 @@ class NetworkResult:
             "status": "done" if self.feasible else "infeasible",
             "violations": [v.to_json() for layer in self.layers for v in layer.violations],
         }
+        if self.fix is not None:
+            document["fix"] = format_fix(self.fix)
         if self.interrupted:
             document["interrupted"] = True
         return document

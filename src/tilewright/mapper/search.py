@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from tilewright.errors import InfeasibleError, InputError, Problem, Violation
+from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Workload
 from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
@@ -22,6 +23,7 @@ from tilewright.mapspace.draft import (
     random_draft,
     to_mapping,
 )
+from tilewright.mapspace.reason import explain_fix
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.capacity import surely_overflows
 from tilewright.model.convention import DEFAULT, Convention, Reuse, find_convention
@@ -45,6 +47,7 @@ def search_mapping(  # noqa: PLR0913
     convention: str | Convention = DEFAULT,
     imperfect: bool = False,
     uneven: bool = False,
+    fix: Fix | None = None,
     seconds: float | None = None,
     seed: int = 0,
     should_stop: Stop = lambda: False,
@@ -59,6 +62,7 @@ def search_mapping(  # noqa: PLR0913
         convention: the rules to count by.
         imperfect: also use tiles that are clipped.
         uneven: also keep operands at different places of one level's loops.
+        fix: what the mapping must contain; see `verify_fix`.
         seconds: stop after that long; without it, after a fixed number of mappings.
         seed: of the random choices; without `seconds`, the same seed gives the same answer.
         should_stop: asked between mappings; the best found so far is returned when it says yes.
@@ -79,7 +83,7 @@ def search_mapping(  # noqa: PLR0913
     if rules.reuse is Reuse.TIMELOOP and (imperfect or uneven):
         what = "the convention `timeloop` counts even mappings with perfect factors only"
         raise InputError(Problem(what, "use `default`"))
-    space = Mapspace(workload, hardware, imperfect, uneven)
+    space = Mapspace(workload, hardware, imperfect, uneven, fix)
     evaluator = make_evaluator(workload, hardware, convention=rules)
     hunt = _Hunt(space, goal, evaluator, Random(f"{seed} {workload.einsum}"))
 
@@ -95,14 +99,14 @@ def search_mapping(  # noqa: PLR0913
     return LayerResult(
         workload,
         1,
-        Status.INFEASIBLE if hunt.best is None else Status.BEST_FOUND,
+        Status.INFEASIBLE if hunt.is_infeasible else Status.BEST_FOUND,
         hunt.best,
         None,
         goal,
         space.size(),
         hunt.evaluated,
         time.monotonic() - began,
-        () if hunt.best else hunt.violations,
+        explain_fix(space, hunt.violations) if hunt.is_infeasible else (),
         interrupted or should_stop(),
     )
 
@@ -116,6 +120,7 @@ class _Hunt:
     best: Cost | None = None
     evaluated: int = 0
     violations: tuple[Violation, ...] = ()
+    is_infeasible: bool = False
     known: dict[Draft, tuple[float, ...] | None] = field(
         default_factory=dict[Draft, tuple[float, ...] | None]
     )
@@ -123,8 +128,9 @@ class _Hunt:
     def run(self, evaluations: int | None, over: Callable[[], bool]) -> None:
         """Price random drafts, then walk from the best of them to better neighbours."""
         smallest = first_draft(self.space)
-        if self.value(smallest) is None:
-            return  # nothing needs less room than the smallest tiles
+        if self.value(smallest) is None and self.space.is_smallest_first:
+            self.is_infeasible = True  # nothing needs less room than the smallest tiles
+            return
         rounds = 1 if evaluations is not None else 10**9
         budget = evaluations or EVALUATIONS
         for _ in range(rounds):

@@ -6,15 +6,18 @@ Non-goals: which step is an improvement (`mapper/`).
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
+from tilewright.ir.fix import FixedBlock, room_of
 from tilewright.ir.hardware import AXES
 from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.mapspace.space import Mapspace, Slot, primes
 
 Factors = tuple[tuple[int, ...], ...]
+Step = Callable[["Draft", Mapspace, Random], "Draft"]
+"""From a draft to a neighbour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ def _blocks(draft: Draft, space: Mapspace, index: int) -> Iterator[Block]:
             spatial += _loops(draft, space, Slot(index, axis), draft.orders[index])
     kept: dict[int, list[str]] = {0: []}
     places = dict(draft.places[index])
+    if space.uneven and space.fix is not None:
+        places |= _written_places(space.fix.of(level.memory), temporal, places)
     for operand in space.workload.operands:
         if operand.name in draft.keeps[index]:
             place = min(places.get(operand.name, 0), len(temporal))
@@ -65,6 +70,20 @@ def _blocks(draft: Draft, space: Mapspace, index: int) -> Iterator[Block]:
             yield Block(level.memory, tuple(kept[start]), tuple(temporal[start:stop]), unrolled)
 
 
+def _written_places(
+    fixed: tuple[FixedBlock, ...], temporal: list[Loop], places: dict[str, int]
+) -> dict[str, int]:
+    """Where operands whose blocks are written stand: together, near the place of the first."""
+    found: dict[str, int] = {}
+    least = 0
+    for at, block in enumerate(fixed):
+        low, high = room_of(fixed, at, [loop.dim for loop in temporal])
+        wanted = places.get(block.operands[0], 0) if block.operands else 0
+        least = min(max(wanted, low, least), high)
+        found |= dict.fromkeys(block.operands or (), least)
+    return found
+
+
 def _loops(draft: Draft, space: Mapspace, slot: Slot, order: Iterable[int]) -> list[Loop]:
     column, dims = space.slots.index(slot), space.workload.dims
     return [
@@ -75,12 +94,24 @@ def _loops(draft: Draft, space: Mapspace, slot: Slot, order: Iterable[int]) -> l
 
 
 def first_draft(space: Mapspace) -> Draft:
-    """The draft with the smallest tiles: all loops outermost, nothing kept that need not be."""
+    """The draft with the smallest tiles: all loops outermost, nothing kept that need not be.
+
+    With a fix, what it gives, and all that is free as far out as it may be.
+    """
     count = len(space.workload.dims)
-    inner = (1,) * (len(space.slots) - 1)
-    factors = tuple((dim.size, *inner) for dim in space.workload.dims)
-    orders = (tuple(range(count)),) * len(space.hardware.levels)
-    return Draft(factors, orders, space.forced, _even(space.forced))
+    factors = tuple(_first_factors(space, dim.name, dim.size) for dim in space.workload.dims)
+    levels = range(len(space.hardware.levels))
+    orders = tuple(space.arrange(level, tuple(range(count))) for level in levels)
+    inside = count if space.uneven and space.fix is not None else 0  # of the loops that are given
+    return Draft(factors, orders, space.forced, _even(space.forced, inside))
+
+
+def _first_factors(space: Mapspace, dim: str, size: int) -> tuple[int, ...]:
+    row = [space.pinned(slot, dim) or 1 for slot in space.slots]
+    home = space.home(dim)
+    if space.pinned(space.slots[home], dim) is None:
+        row[home] = -(-size // math.prod(row))
+    return tuple(row)
 
 
 def random_draft(space: Mapspace, random: Random) -> Draft:
@@ -90,32 +121,50 @@ def random_draft(space: Mapspace, random: Random) -> Draft:
     for column, slot in enumerate(space.slots):
         room = space.room(slot)
         if room is not None:
+            room //= math.prod(row[column] for row in factors)
             for dim in random.sample(dims, len(dims)):
-                if space.admits(slot, space.workload.dims[dim].name):
-                    room //= _unroll(factors[dim], column, room, space, random)
-    temporal = [column for column, slot in enumerate(space.slots) if slot.axis is None]
+                if room and _is_free(space, column, dim):
+                    home = space.home(space.workload.dims[dim].name)
+                    room //= _unroll(factors[dim], home, column, room, space, random)
     for dim in dims:
-        for prime in list(primes(factors[dim][0])):
+        temporal = [
+            column
+            for column, slot in enumerate(space.slots)
+            if slot.axis is None and _is_free(space, column, dim)
+        ]
+        home = space.home(space.workload.dims[dim].name)
+        for prime in list(primes(factors[dim][home])) if temporal else ():
             column = random.choice(temporal)
-            factors[dim][0] //= prime
+            factors[dim][home] //= prime
             factors[dim][column] *= prime
     keeps = tuple(
         forced | {name for name in sorted(free) if random.random() < 0.8}
         for forced, free in zip(space.forced, space.optional, strict=True)
     )
-    orders = tuple(tuple(random.sample(dims, len(dims))) for _ in space.hardware.levels)
+    levels = range(len(space.hardware.levels))
+    orders = tuple(space.arrange(i, tuple(random.sample(dims, len(dims)))) for i in levels)
     return Draft(tuple(map(tuple, factors)), orders, keeps, _even(keeps))
 
 
-def _unroll(row: list[int], column: int, room: int, space: Mapspace, random: Random) -> int:
+def _is_free(space: Mapspace, column: int, dim: int) -> bool:
+    """Whether the extent of a dim in a slot is for the search to choose."""
+    slot, name = space.slots[column], space.workload.dims[dim].name
+    return space.admits(slot, name) and space.pinned(slot, name) is None
+
+
+def _unroll(  # noqa: PLR0913, PLR0917
+    row: list[int], home: int, column: int, room: int, space: Mapspace, random: Random
+) -> int:
     """Unroll a random part of what is left of a dim; returns the extent."""
+    if column == home:
+        return 1  # what is left is there already
     if space.imperfect:
-        extent = random.randint(1, min(room, row[0]))
-        row[0] = -(-row[0] // extent)
+        extent = random.randint(1, min(room, row[home]))
+        row[home] = -(-row[home] // extent)
     else:
-        fitting = [extent for extent in _divisors(row[0]) if extent <= room]
+        fitting = [extent for extent in _divisors(row[home]) if extent <= room]
         extent = random.choice(fitting[-2:])
-        row[0] //= extent
+        row[home] //= extent
     row[column] *= extent
     return extent
 
@@ -129,7 +178,7 @@ def _divisors(number: int) -> list[int]:
 
 def neighbour(draft: Draft, space: Mapspace, random: Random) -> Draft:
     """A draft that differs in one or two places."""
-    steps = [_move_factor, _move_factor, _move_factor, _trade_factors, _reorder]
+    steps: list[Step] = [_move_factor, _move_factor, _move_factor, _trade_factors, _reorder]
     if any(space.optional):
         steps.append(_toggle)
     if space.uneven:
@@ -147,9 +196,11 @@ def _move_factor(draft: Draft, space: Mapspace, random: Random) -> Draft:
         return draft
     dim = random.choice(movable)
     row = list(draft.factors[dim])
-    source = random.choice([column for column, extent in enumerate(row) if extent > 1])
-    name = space.workload.dims[dim].name
-    targets = [c for c, s in enumerate(space.slots) if c != source and space.admits(s, name)]
+    sources = [c for c, extent in enumerate(row) if extent > 1 and _is_free(space, c, dim)]
+    if not sources:
+        return draft
+    source = random.choice(sources)
+    targets = [c for c in range(len(row)) if c != source and _is_free(space, c, dim)]
     if not targets:
         return draft
     target = random.choice(targets)
@@ -179,12 +230,13 @@ def _trade_factors(draft: Draft, space: Mapspace, random: Random) -> Draft:
     return _move_factor(_move_factor(draft, space, random), space, random)
 
 
-def _reorder(draft: Draft, _: Mapspace, random: Random) -> Draft:
+def _reorder(draft: Draft, space: Mapspace, random: Random) -> Draft:
     """Put one loop of a level to another place."""
     level = random.randrange(len(draft.orders))
     order = list(draft.orders[level])
     order.insert(random.randrange(len(order)), order.pop(random.randrange(len(order))))
-    orders = (*draft.orders[:level], tuple(order), *draft.orders[level + 1 :])
+    arranged = space.arrange(level, tuple(order))
+    orders = (*draft.orders[:level], arranged, *draft.orders[level + 1 :])
     return replace(draft, orders=orders)
 
 
@@ -208,5 +260,7 @@ def _shift_block(draft: Draft, _: Mapspace, random: Random) -> Draft:
     return replace(draft, places=(*draft.places[:level], row, *draft.places[level + 1 :]))
 
 
-def _even(keeps: tuple[frozenset[str], ...]) -> tuple[tuple[tuple[str, int], ...], ...]:
-    return tuple(tuple((name, 0) for name in sorted(names)) for names in keeps)
+def _even(
+    keeps: tuple[frozenset[str], ...], place: int = 0
+) -> tuple[tuple[tuple[str, int], ...], ...]:
+    return tuple(tuple((name, place) for name in sorted(names)) for names in keeps)

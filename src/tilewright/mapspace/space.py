@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import AXES, Hardware
 from tilewright.ir.workload import Workload
 
@@ -32,12 +33,14 @@ class Mapspace:
         hardware: on what.
         imperfect: whether tiles may be clipped, so that any extent may be used.
         uneven: whether operands may be kept at different places of one level's loops.
+        fix: what all of them contain; it must have passed `verify_fix`.
     """
 
     workload: Workload
     hardware: Hardware
     imperfect: bool = False
     uneven: bool = False
+    fix: Fix | None = None
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -61,12 +64,48 @@ class Mapspace:
         allowed = self.hardware.levels[slot.level].fanout.allowed_dims(slot.axis)
         return allowed is None or dim in allowed
 
+    def pinned(self, slot: Slot, dim: str) -> int | None:
+        """The extent that the fix gives a dim's loop in a slot; `None` if it is free."""
+        if self.fix is None:
+            return None
+        return self.fix.extent(self.hardware.levels[slot.level].memory, slot.axis, dim)
+
+    def home(self, dim: str) -> int:
+        """The outermost slot where a dim's loop is free, a temporal one if there is any."""
+        if self.fix is None:
+            return 0
+        free = [
+            (slot.axis is not None, column)
+            for column, slot in enumerate(self.slots)
+            if self.admits(slot, dim) and self.pinned(slot, dim) is None
+        ]
+        return min(free, default=(False, 0))[1]
+
+    def arrange(self, level: int, order: tuple[int, ...]) -> tuple[int, ...]:
+        """The order of a level's dims, those that the fix writes put in the order written."""
+        if self.fix is None:
+            return order
+        names = [dim.name for dim in self.workload.dims]
+        written = self.fix.order(self.hardware.levels[level].memory)
+        ranked = iter([names.index(name) for name in written if name in names])
+        return tuple(next(ranked) if names[dim] in written else dim for dim in order)
+
+    @cached_property
+    def is_smallest_first(self) -> bool:
+        """Whether the first draft has the smallest tiles: all that is free stands outermost."""
+        return all(self.home(dim.name) == 0 for dim in self.workload.dims)
+
+    def _pinned_keeps(self, level: int) -> frozenset[str] | None:
+        return None if self.fix is None else self.fix.keeps(self.hardware.levels[level].memory)
+
     @cached_property
     def forced(self) -> tuple[frozenset[str], ...]:
         """Per level, the operands that it must keep."""
         names = frozenset(operand.name for operand in self.workload.operands)
         inner = (level.keeps or frozenset[str]() for level in self.hardware.levels[1:])
-        return (names, *(keeps & names for keeps in inner))
+        keeps = (names, *(keeps & names for keeps in inner))
+        pinned = map(self._pinned_keeps, range(len(keeps)))
+        return tuple(k if p is None else p for k, p in zip(keeps, pinned, strict=True))
 
     @cached_property
     def optional(self) -> tuple[frozenset[str], ...]:
@@ -75,6 +114,7 @@ class Mapspace:
         free: list[frozenset[str]] = []
         for index, level in enumerate(self.hardware.levels):
             chosen = () if index == 0 or level.keeps is not None else names
+            chosen = chosen if self._pinned_keeps(index) is None else ()
             free.append(frozenset(name for name in chosen if level.may_keep(name)))
         return tuple(free)
 
@@ -83,7 +123,8 @@ class Mapspace:
         """What the set is, in words, as results say it."""
         kind = "uneven" if self.uneven else "even"
         factors = "imperfect" if self.imperfect else "perfect"
-        return f"{kind}, {factors} factors, any order, any bypass"
+        told = "" if self.fix is None else f", with: {self.fix.title}"
+        return f"{kind}, {factors} factors, any order, any bypass{told}"
 
     def size(self) -> float:
         """How many mappings there are, before capacities: factors × orders × choices of keeping.
@@ -92,20 +133,29 @@ class Mapspace:
         """
         total = 1.0
         for dim, size in self.workload.sizes.items():
-            places = sum(self.admits(slot, dim) for slot in self.slots)
+            pins = [self.pinned(slot, dim) for slot in self.slots if self.admits(slot, dim)]
+            places = max(1, pins.count(None))
             if self.imperfect:
                 total *= float(size) ** (places - 1)
             else:
-                for exponent in prime_exponents(size).values():
+                rest = size // math.gcd(size, math.prod(pin or 1 for pin in pins))
+                for exponent in prime_exponents(rest).values():
                     total *= math.comb(exponent + places - 1, places - 1)
         moving = sum(size > 1 for size in self.workload.sizes.values())
         total *= float(math.factorial(moving)) ** len(self.hardware.levels)
+        for level in self.hardware.levels if self.fix is not None else ():
+            total /= math.factorial(self._ordered(level.memory))
         choices = sum(len(names) for names in self.optional)
         total *= 2.0**choices
         if self.uneven:
             kept = choices + sum(len(names) for names in self.forced[1:])
             total *= float(moving + 1) ** kept
         return total
+
+    def _ordered(self, memory: str) -> int:
+        """How many of a level's loops stand in a given order."""
+        order = self.fix.order(memory) if self.fix is not None else ()
+        return sum(self.workload.sizes.get(dim, 1) > 1 for dim in order)
 
 
 def prime_exponents(number: int) -> dict[int, int]:

@@ -142,7 +142,8 @@ def result_report(result: NetworkResult, width: int) -> RenderableType:
         table.add_column("mapping", no_wrap=True)
     for layer in result.layers:
         row = _layer_row(layer)
-        table.add_row(*row, *([Text(_mapping_of(layer), style="cyan")] if beside else []))
+        mapping = _mapping_of(layer) if layer.cost else ""  # reasons stand below
+        table.add_row(*row, *([Text(mapping, style="cyan")] if beside else []))
     table.add_row(*_total_row(result), style="bold")
     parts: list[RenderableType] = [table]
     if not beside:
