@@ -16,10 +16,11 @@ from tilewright.ir.workload import Workload, conv2d, einsum
 from tilewright.loading import load_layer
 from tilewright.mapper.traffic import least_traffic
 from tilewright.model import limit as limits
-from tilewright.model import small_dims
+from tilewright.model import touched_words
 from tilewright.model.evaluate import evaluate
 from tilewright.model.limit import limit_for_words, real_macs
-from tilewright.model.small_dims import Shape, least_touched, pair_price, phase_bound
+from tilewright.model.small_dims import Shape, phase_bound
+from tilewright.model.touched_words import least_touched, pair_price
 from tilewright.zoo import load_network
 
 Cell = tuple[int, int]
@@ -85,7 +86,7 @@ def test_no_set_of_macs_touches_less(workload: Workload) -> None:
     assert len(work.needs) == real_macs(workload) <= 18
     exact = least_words_touched(work)[1:]
     for shape in shapes_of(workload):
-        bound = least_touched(shape, np.arange(1.0, len(exact) + 1))
+        bound = least_touched(shape, range(1, len(exact) + 1))
         assert (bound <= np.array(exact) + 1e-9).all()
 
 
@@ -294,24 +295,24 @@ def test_a_bound_that_forgets_what_stays_on_the_chip_is_seen() -> None:
 
 
 def test_too_much_lost_at_the_edges_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    true = small_dims._box_edge
+    true = touched_words._box_edge
 
     def wrong(first: int, second: int) -> float:
         return 1.6 * true(first, second)
 
-    monkeypatch.setattr(small_dims, "_box_edge", wrong)
-    small_dims._losses.cache_clear()
+    monkeypatch.setattr(touched_words, "_box_edge", wrong)
+    touched_words._losses.cache_clear()
     try:
         with pytest.raises(AssertionError):
             edges_hold((3, 3), random.Random(7))
     finally:
-        small_dims._losses.cache_clear()
+        touched_words._losses.cache_clear()
 
 
 def test_too_few_macs_per_word_are_seen() -> None:
     workload = conv2d("c", K=2, C=1, P=2, Q=2, R=2, S=1, stride=(2, 1))
     exact = least_words_touched(make_work(workload))[1:]
     (shape,) = shapes_of(workload)
-    macs = np.arange(1.0, len(exact) + 1)
+    macs = range(1, len(exact) + 1)
     wrong = Shape(shape.taps, shape.compulsory, shape.group_words, (1, 1, 1), shape.pixels)
     assert (least_touched(wrong, macs) > np.array(exact)).any()
