@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow golden bench bench-mapper peers agreement accuracy hierarchy clean
+.PHONY: help demo test check test-slow golden bench bench-mapper peers agreement accuracy hierarchy limits clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ accuracy: $(BIN)/tilewright ## how far older bandwidth models are from what move
 
 hierarchy: $(BIN)/tilewright ## memories designed in DianNao's place: docs/hierarchy2016.md
 	$(BIN)/python experiments/hierarchy2016.py
+
+limits: $(BIN)/tilewright ## least traffic over what no schedule can do without: docs/limit-ratio.md
+	$(BIN)/python experiments/limit_ratio.py
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

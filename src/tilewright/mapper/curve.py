@@ -24,6 +24,7 @@ class TrafficPoint:
         words: to and from DRAM, by the mappings found.
         lower_bound: words; no mapping of the mapspace moves fewer.
         limit_words: the physical limit of a chip with that buffer: no schedule moves fewer.
+        bound_words: the tighter bound of `docs/small-dims-limit.md`: no schedule moves fewer.
         mappings: by layer, in the order of the network; one for a single layer.
         status: `OPTIMAL` if every layer's mapping is proved to be.
     """
@@ -32,6 +33,7 @@ class TrafficPoint:
     words: int
     lower_bound: float
     limit_words: float
+    bound_words: float
     mappings: tuple[tuple[str, Mapping], ...]
     status: Status
 
@@ -47,6 +49,7 @@ class TrafficPoint:
             "capacity_bytes": self.capacity_bytes,
             "dram_words": self.words,
             "dram_limit_words": self.limit_words,
+            "dram_bound_words": self.bound_words,
             "lower_bound": self.lower_bound,
             "mapping": next(iter(texts.values())) if len(texts) == 1 else texts,
             "status": self.status.value,
@@ -157,6 +160,7 @@ def _point(capacity: int, parts: list[tuple[Layer, LeastTraffic]]) -> TrafficPoi
         sum(found.words * layer.repeat for layer, found in parts),
         sum(found.lower_bound * layer.repeat for layer, found in parts),
         sum(found.cost.limit.words * layer.repeat for layer, found in parts),
+        sum(found.cost.limit.bound_words * layer.repeat for layer, found in parts),
         tuple((layer.workload.name, found.cost.mapping) for layer, found in parts),
         Status.OPTIMAL if proved else Status.BEST_FOUND,
     )

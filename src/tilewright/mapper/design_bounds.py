@@ -91,10 +91,10 @@ def layer_floor(workload: Workload, hardware: Hardware, objective: Objective) ->
         hardware: with energies filled in; its memories are above all fan-outs.
         objective: `energy` or `edp`.
 
-    Off the chip: every word once, or the physical limit of the chip's whole capacity. At the MAC
+    Off the chip: every word once, or the bound for the chip's whole capacity. At the MAC
     units: every operand of every multiply-accumulate, read once for all units that can share it.
 
-    Source: `spec/model.md §3, §4, §6`.
+    Source: `spec/model.md §3, §4, §6`, `docs/small-dims-limit.md`.
     """
     limit = dram_limit(workload, hardware)
     widths = [*(o.bits for o in workload.operands), workload.psum_bits]
@@ -102,7 +102,7 @@ def layer_floor(workload: Workload, hardware: Hardware, objective: Objective) ->
     steps = -(-workload.macs // hardware.mac_units)
     return Floor(
         workload.macs * (hardware.compute.pj or 0.0),
-        max(compulsory, limit.words * min(widths)),
+        max(compulsory, limit.bound_words * min(widths)),
         _feed_bits(workload, hardware),
         steps if objective is Objective.EDP else 1.0,
     )

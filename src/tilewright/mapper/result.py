@@ -134,6 +134,7 @@ class LayerResult:
             "seconds": self.seconds,
             "dram_words": None if cost is None else cost.dram_words,
             "dram_limit_words": None if cost is None else cost.limit.words,
+            "dram_bound_words": None if cost is None else cost.limit.bound_words,
             "interrupted": self.interrupted,
         }
         if self.status is Status.INFEASIBLE:
@@ -196,6 +197,11 @@ class NetworkResult:
         return math.fsum(c.limit.words * layer.repeat for layer, c in self._priced())
 
     @property
+    def dram_bound_words(self) -> float:
+        """What no schedule goes below, by the tighter bound."""
+        return math.fsum(c.limit.bound_words * layer.repeat for layer, c in self._priced())
+
+    @property
     def utilization(self) -> float:
         """Multiply-accumulates over those that all units could do in the same cycles."""
         macs = sum(c.counts.macs * layer.repeat for layer, c in self._priced())
@@ -225,6 +231,7 @@ class NetworkResult:
                 "latency_s": self.latency_s,
                 "dram_words": self.dram_words,
                 "dram_limit_words": self.dram_limit_words,
+                "dram_bound_words": self.dram_bound_words,
                 "utilization": self.utilization,
             },
             "not_costed": [{"op": op, "count": count} for op, count in self.network.not_costed],
@@ -258,6 +265,7 @@ class NetworkResult:
                 "utilization": None if c is None else c.utilization,
                 "dram_words": None if c is None else c.dram_words,
                 "dram_limit_words": None if c is None else c.limit.words,
+                "dram_bound_words": None if c is None else c.limit.bound_words,
                 "gap": layer.gap,
                 "mapping": None if c is None else format_mapping(c.mapping),
             }

@@ -297,11 +297,12 @@ def _answer(ladder: _Ladder, doubts: _Ladder | None, rung: int) -> LeastTraffic:
         raise AssertionError(
             f"a class of docs/traffic.md is priced wrongly: {found}\n{cost.mapping}"
         )
+    lower: float = cost.limit.bound_words
     bound = None if doubts is None else int(doubts.best[rung])
-    if bound is None or bound > cost.dram_words:  # a ragged mapping may undercut the bound
-        return LeastTraffic(capacity, cost, cost.limit.words, Status.BEST_FOUND)
-    status = Status.OPTIMAL if bound == cost.dram_words else Status.BEST_FOUND
-    return LeastTraffic(capacity, cost, max(bound, cost.limit.words), status)
+    if bound is not None and bound <= cost.dram_words:  # a ragged mapping may undercut the bound
+        lower = max(lower, bound)
+    status = Status.OPTIMAL if lower == cost.dram_words else Status.BEST_FOUND
+    return LeastTraffic(capacity, cost, lower, status)
 
 
 def _priced(ladder: _Ladder, doubts: _Ladder | None, rung: int) -> Iterator[Cost]:

@@ -192,6 +192,7 @@ class Cost:
             "overlap": self.overlap,
             "dram_words": self.dram_words,
             "dram_limit_words": self.limit.words,
+            "dram_bound_words": self.limit.bound_words,
             "levels": [_level_json(level) for level in self.levels],
             "compute": {"energy_pj": self.compute_pj, "area_mm2": self.compute_area_mm2},
             "tables": {name: provenance.to_json() for name, provenance in self.tables.items()},

@@ -1,15 +1,18 @@
 """The physical limit: words that every schedule moves to and from the outermost memory.
 
-Owns: the bound of `spec/model.md §6`. Its proof: `spec/physical-limit.md`.
+Owns: the bound of `spec/model.md §6`, whose proof is `spec/physical-limit.md`; and what of a
+workload the tighter bound of `model/small_dims.py` depends on.
 
 Non-goals: what is attainable; that is the mappers' business.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Operand, Rank, Workload
+from tilewright.model.small_dims import Shape, phase_bound
 from tilewright.model.tiles import touched
 
 
@@ -22,11 +25,14 @@ class DramLimit:
         compulsory_words: every input, weight and output that is touched, once.
         on_chip_words: what the chip can hold, in words of the narrowest operand; `None` if
             unlimited.
+        bound_words: the tighter of the limit and of `docs/small-dims-limit.md`; no schedule of any
+            kind moves less than this either.
     """
 
     words: float
     compulsory_words: int
     on_chip_words: int | None
+    bound_words: float
 
 
 def dram_limit(workload: Workload, hardware: Hardware) -> DramLimit:
@@ -43,7 +49,7 @@ def dram_limit(workload: Workload, hardware: Hardware) -> DramLimit:
     >>> round(dram_limit(layer, chip).words)
     6459392
 
-    Source: `spec/model.md §6`.
+    Source: `spec/model.md §6`, `docs/small-dims-limit.md`.
     """
     held = _on_chip_words(workload, hardware)
     return limit_for_words(workload, held)
@@ -52,11 +58,14 @@ def dram_limit(workload: Workload, hardware: Hardware) -> DramLimit:
 def limit_for_words(workload: Workload, held: int | None) -> DramLimit:
     """The physical limit for a chip that can hold `held` words; unlimited if `None`."""
     compulsory = sum(operand_words(operand, workload) for operand in workload.operands)
-    overlap = _filter_overlap(workload)
-    if held is None or overlap is None:
-        return DramLimit(compulsory, compulsory, held)
+    shapes = _shapes(workload)
+    if held is None or not shapes:
+        return DramLimit(compulsory, compulsory, held, compulsory)
     macs = real_macs(workload)
-    return DramLimit(max(compulsory, _phase_bound(macs, overlap, held)), compulsory, held)
+    overlap = min(math.prod(shape.taps) for shape in shapes)
+    words = max(compulsory, _phase_bound(macs, overlap, held))
+    tighter = max(phase_bound(shape, macs, held) for shape in shapes)
+    return DramLimit(words, compulsory, held, max(words, tighter))
 
 
 def operand_words(operand: Operand, workload: Workload, *, in_box: bool = False) -> int:
@@ -122,46 +131,92 @@ def _on_chip_words(workload: Workload, hardware: Hardware) -> int | None:
     return bits // min(*widths, workload.output.bits)
 
 
-def _filter_overlap(workload: Workload) -> int | None:
-    """R of the lemma `|V| ≤ sqrt(R·|I|·|W|·|O|)`: how many outputs share an input through a filter.
+def _shapes(workload: Workload) -> tuple[Shape, ...]:
+    """What the bounds depend on, for every choice of the operand that holds the filter taps.
 
-    `None` for workloads to which the lemma does not apply.
+    None for workloads to which the lemmas do not apply.
     """
     if len(workload.inputs) != 2:
-        return None
+        return ()
     homes = {dim: {o.name for o in workload.operands if dim in o.dims} for dim in workload.sizes}
     if any(len(names) < 2 for names in homes.values()):
-        return None
+        return ()
     sliding = [o for o in workload.operands if any(len(rank.terms) > 1 for rank in o.ranks)]
     if len(sliding) > 1:
+        return ()
+    x = sliding[0] if sliding else workload.inputs[0]
+    others = [operand for operand in workload.operands if operand != x]
+    # Of a transposed convolution, whose output slides, either input may be the filter.
+    filters = others if x == workload.output else others[:1]
+    found = (_make_shape(x, weights, homes, workload) for weights in filters)
+    return tuple(shape for shape in found if shape is not None)
+
+
+def _make_shape(
+    x: Operand, weights: Operand, homes: dict[str, set[str]], workload: Workload
+) -> Shape | None:
+    """The shape, if in every rank that slides one dim indexes the weights and one does not."""
+    windows = [_Window.of(rank, weights, workload) for rank in x.ranks if len(rank.terms) > 1]
+    if any(window is None for window in windows):
         return None
-    if not sliding:
-        return 1
-    if sliding[0] == workload.output:  # a transposed convolution: the lemma holds either way round
-        found = [
-            _overlap_through(sliding[0], weights, homes, workload) for weights in workload.inputs
-        ]
-        return min((overlap for overlap in found if overlap is not None), default=None)
-    weights = next(operand for operand in workload.inputs if operand != sliding[0])
-    return _overlap_through(sliding[0], weights, homes, workload)
+    known = [window for window in windows if window is not None]
+    y = next(operand for operand in workload.operands if operand not in {x, weights})
+    sizes, plain = workload.sizes, {r.terms[0].dim for r in x.ranks if len(r.terms) == 1}
+    sliding = {term.dim for rank in x.ranks for term in rank.terms if len(rank.terms) > 1}
+    groups = {dim for dim in plain - sliding if len(homes[dim]) == len(workload.operands)}
+    loose = math.prod(sizes[dim] for dim in plain if weights.name not in homes[dim])
+    taps = tuple(window.taps for window in known)
+
+    def three(count: Callable[[Operand], int]) -> tuple[int, int, int]:
+        return count(x), count(weights), count(y)
+
+    by_x, by_w, by_y = three(lambda each: _outside(each, workload))
+    return Shape(
+        taps,
+        compulsory=three(lambda each: operand_words(each, workload)),
+        group_words=three(lambda each: _words_of_group(each, groups, workload)),
+        macs_per_word=(by_x * math.prod(taps), by_w, by_y),
+        pixels=(loose * math.prod(window.pixels for window in known), by_w),
+    )
 
 
-def _overlap_through(
-    sliding: Operand, weights: Operand, homes: dict[str, set[str]], workload: Workload
-) -> int | None:
-    """The overlap, if in every rank that slides one dim indexes the weights and one does not."""
-    overlap = 1
-    for rank in sliding.ranks:
-        taps = [term for term in rank.terms if weights.name in homes[term.dim]]
-        windows = [term for term in rank.terms if weights.name not in homes[term.dim]]
-        if len(rank.terms) == 1:
-            continue
+def _outside(operand: Operand, workload: Workload) -> int:
+    """The iterations of the dims that do not index an operand."""
+    return math.prod(size for dim, size in workload.sizes.items() if dim not in operand.dims)
+
+
+def _words_of_group(operand: Operand, groups: set[str], workload: Workload) -> int:
+    """The most words that share their index in the dims of all operands."""
+    ranks = (rank for rank in operand.ranks if groups.isdisjoint(term.dim for term in rank.terms))
+    return math.prod(_rank_words(rank, workload.sizes, False) for rank in ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A rank over which a filter slides.
+
+    Attributes:
+        taps: that share a word.
+        pixels: the most coordinates that are reached by taps that share words.
+    """
+
+    taps: int
+    pixels: int
+
+    @classmethod
+    def of(cls, rank: Rank, weights: Operand, workload: Workload) -> "_Window | None":
+        """Of a rank with one dim that indexes the weights and one that does not."""
+        taps = [term for term in rank.terms if term.dim in weights.dims]
+        windows = [term for term in rank.terms if term.dim not in weights.dims]
         if len(taps) != 1 or len(windows) != 1:
             return None
         (tap,), (window,) = taps, windows
         common = math.gcd(tap.coefficient, window.coefficient)
-        overlap *= -(-workload.sizes[tap.dim] * common // window.coefficient)
-    return overlap
+        shared = -(-workload.sizes[tap.dim] * common // window.coefficient)
+        pixels = workload.sizes[window.dim] + (shared - 1) * (tap.coefficient // common)
+        if rank.data is not None:
+            pixels = min(pixels, -(-(rank.data[1] - rank.data[0]) // window.coefficient))
+        return cls(shared, pixels)
 
 
 def _phase_bound(macs: int, overlap: int, held: int) -> float:

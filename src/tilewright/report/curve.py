@@ -60,12 +60,12 @@ def curve_report(curves: Sequence[TrafficCurve]) -> RenderableType:
         box=None,
     )
     columns = ["buffer", *(c for curve in curves for c in (short_title(curve), "× limit"))]
-    for column in (*columns, "physical limit"):
+    for column in (*columns, "physical limit", "tighter bound"):
         table.add_column(Text(column), justify="right", no_wrap=True)
     for rung, point in enumerate(head.points):
         cells = [cell for curve in curves for cell in _cells(curve.points[rung])]
-        limit = f"{point.limit_words:,.0f}"
-        table.add_row(format_bytes(point.capacity_bits), *cells, limit)
+        floors = f"{point.limit_words:,.0f}", f"{point.bound_words:,.0f}"
+        table.add_row(format_bytes(point.capacity_bits), *cells, *floors)
     parts: list[RenderableType] = [table]
     if len(curves) == 1 and len(head.points[0].mappings) == 1:
         parts += [_mapping(point) for point in head.points]
