@@ -57,6 +57,20 @@ def test_agrees_with_trying_all(objective: Objective, capacity: int | None) -> N
     assert found.solved < 2 * len(every), "bounds exclude something"
 
 
+def test_what_is_known_is_not_searched_again() -> None:
+    known: design.Known = {}
+    first = design_hierarchy(NETWORK, GRID, ARRAY, known=known)
+    assert len(known) == first.solved
+    again = design_hierarchy(NETWORK, GRID, ARRAY, known=known)
+    assert again.solved == 0
+    assert (again.status, again.value) == (Status.OPTIMAL, first.value)
+    alone = Network("one", NETWORK.layers[:1])
+    fresh = design_hierarchy(alone, GRID, ARRAY)
+    reused = design_hierarchy(alone, GRID, ARRAY, known=known)
+    assert reused.solved < fresh.solved
+    assert reused.value == pytest.approx(fresh.value)
+
+
 def test_three_levels_are_no_worse() -> None:
     network = Network("mm", (Layer(MATMUL),))
     two = design_hierarchy(network, GRID, ARRAY)

@@ -10,16 +10,12 @@ Non-goals: bounds (`mapper/design_bounds.py`), mapping a layer (`mapper/layer.py
 
 import math
 import multiprocessing
-import os
-import signal
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from threading import Event as ThreadEvent
-from typing import Protocol
 
 from tilewright.errors import InfeasibleError, InputError, Problem, Violation
 from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
@@ -27,6 +23,7 @@ from tilewright.ir.quantity import format_bytes
 from tilewright.ir.workload import Network, Workload
 from tilewright.mapper.design_bounds import Floor, Prices, layer_floor, prices_of, relaxed_bound
 from tilewright.mapper.layer import find_mapping
+from tilewright.mapper.processes import make_pool, solve_in_process, stop_on_interrupt
 from tilewright.mapper.result import LayerResult, Objective, Status, find_objective
 from tilewright.model.cost import Cost
 from tilewright.tech import apply_technology, find_technology
@@ -356,6 +353,8 @@ class DesignProgress:
 
 
 OnProgress = Callable[[DesignProgress], None]
+Known = dict[tuple[Workload, Hardware], LayerResult]
+"""Mappings of earlier searches, by layer and chip."""
 
 
 def design_hierarchy(  # noqa: PLR0913
@@ -368,6 +367,7 @@ def design_hierarchy(  # noqa: PLR0913
     jobs: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: OnProgress = lambda _: None,
+    known: Known | None = None,
 ) -> DesignResult:
     """Choose the memories of least energy for a network, and every layer's blocking on them.
 
@@ -381,6 +381,8 @@ def design_hierarchy(  # noqa: PLR0913
         jobs: processes that map layers.
         should_stop: asked now and then; the best found is returned if it says so.
         on_progress: told after every layer.
+        known: mappings of earlier searches with the same objective, of other networks or budgets:
+            they are not searched again, and what is found is added.
 
     Returns: `OPTIMAL` only if every hierarchy of the grid within the budget was either mapped with
     a certificate for every layer, or is excluded by a bound.
@@ -401,7 +403,10 @@ def design_hierarchy(  # noqa: PLR0913
     _check_base(base, goal)
     within = _within_budget(grid, base)
     deadline = None if seconds is None else began + seconds
-    hunt = _Hunt(network, goal, [_Rival(h, chip) for h, chip in within], deadline, on_progress)
+    memory: Known = {} if known is None else known
+    rivals = [_Rival(h, chip) for h, chip in within]
+    hunt = _Hunt(network, goal, rivals, deadline, on_progress, memory)
+    hunt.recall()
     if jobs > 1:
         interrupted = _hunt_in_processes(hunt, jobs, should_stop)
     else:
@@ -505,6 +510,7 @@ class _Hunt:
     rivals: list[_Rival]
     deadline: float | None
     on_progress: OnProgress
+    known: Known = field(default_factory=dict[tuple[Workload, Hardware], LayerResult])
     points: list[DesignPoint] = field(default_factory=list[DesignPoint])
     best: DesignPoint | None = None
     value: float = math.inf
@@ -517,6 +523,14 @@ class _Hunt:
                 rival.floors.append(floor)
                 rival.bounds.append(floor.value(rival.prices))
             self._sum(rival)
+
+    def recall(self) -> None:
+        """Take over what earlier searches have found."""
+        for rival in self.rivals:
+            for index, layer in enumerate(self.network.layers):
+                result = self.known.get((layer.workload, rival.chip))
+                if result is not None:
+                    self._note((rival, index), result)
 
     @property
     def lower_bound(self) -> float:
@@ -576,21 +590,25 @@ class _Hunt:
 
     def record(self, task: _Task, result: LayerResult) -> None:
         """Note a layer's result, raise what it bounds, and see whether its hierarchy is done."""
-        rival, index = task
         self.solved += 1
+        self._note(task, result)
+        excluded = sum(r.total >= self.value * (1 - _SLACK) for r in self.rivals)
+        best = None if self.best is None else self.value
+        self.on_progress(
+            DesignProgress(best, self.lower_bound, excluded, len(self.rivals), self.solved)
+        )
+
+    def _note(self, task: _Task, result: LayerResult) -> None:
+        rival, index = task
         rival.tries[index] = rival.tries.get(index, 0) + 1
         rival.found[index] = self._better(rival.found.get(index), result, index)
+        self.known[self.network.layers[index].workload, rival.chip] = rival.found[index]
         if result.lower_bound is not None:
             rival.bounds[index] = max(rival.bounds[index], result.lower_bound)
             self._sum(rival)
             self._relax(rival, index)
         if len(rival.found) == len(self.network.layers):
             self._complete(rival)
-        excluded = sum(r.total >= self.value * (1 - _SLACK) for r in self.rivals)
-        best = None if self.best is None else self.value
-        self.on_progress(
-            DesignProgress(best, self.lower_bound, excluded, len(self.rivals), self.solved)
-        )
 
     def _better(self, old: LayerResult | None, new: LayerResult, index: int) -> LayerResult:
         """The new result of a layer, unless an earlier one, cut short, was better."""
@@ -634,16 +652,10 @@ class _Hunt:
         return left is not None and left <= 0
 
 
-class _Event(Protocol):
-    def set(self) -> None: ...
-
-    def is_set(self) -> bool: ...
-
-
 def _hunt_here(hunt: _Hunt, should_stop: Callable[[], bool]) -> bool:
     """Solve one layer after the other; returns whether it was stopped."""
     stop = ThreadEvent()
-    with _stop_on_interrupt(stop):
+    with stop_on_interrupt(stop):
 
         def stopped() -> bool:
             return stop.is_set() or should_stop()
@@ -669,8 +681,8 @@ def _hunt_in_processes(hunt: _Hunt, jobs: int, should_stop: Callable[[], bool]) 
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with (
-        ProcessPoolExecutor(min(jobs, os.cpu_count() or 1), context, _prepare, (stop,)) as pool,
-        _stop_on_interrupt(stop),
+        make_pool(jobs, context, stop) as pool,
+        stop_on_interrupt(stop),
     ):
         running: dict[Future[LayerResult], _Task] = {}
         while not (stop.is_set() or hunt.late() or hunt.settled()):
@@ -681,7 +693,7 @@ def _hunt_in_processes(hunt: _Hunt, jobs: int, should_stop: Callable[[], bool]) 
                 rival, index = task
                 workload = hunt.network.layers[index].workload
                 ask = (workload, rival.chip, hunt.objective, hunt.share(task))
-                running[pool.submit(_solve, *ask)] = task
+                running[pool.submit(solve_in_process, *ask)] = task
             if not running:
                 break
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -695,36 +707,3 @@ def _hunt_in_processes(hunt: _Hunt, jobs: int, should_stop: Callable[[], bool]) 
             if not future.cancel() and future.result().cost is not None and interrupted:
                 hunt.record(task, future.result())
         return interrupted
-
-
-@contextmanager
-def _stop_on_interrupt(stop: _Event) -> Generator[None]:
-    """Let Ctrl-C end the search, which then hands in what it has, instead of this process."""
-    try:
-        before = signal.signal(signal.SIGINT, lambda _number, _frame: stop.set())
-    except ValueError:  # not the main thread: the caller's own handling stays
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-_stop_of_process: _Event | None = None
-
-
-def _prepare(stop: _Event) -> None:
-    global _stop_of_process  # noqa: PLW0603 - an event reaches a process when it starts
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _stop_of_process = stop
-
-
-def _solve(
-    workload: Workload, chip: Hardware, objective: Objective, seconds: float | None
-) -> LayerResult:
-    stop = _stop_of_process
-    assert stop is not None
-    return find_mapping(
-        workload, chip, objective=objective, seconds=seconds, should_stop=stop.is_set
-    )
