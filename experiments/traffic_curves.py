@@ -8,7 +8,7 @@ import argparse
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tilewright
@@ -62,11 +62,11 @@ def of_network(name: str) -> Subject:
 
 def layers_of(network: Subject) -> list[Subject]:
     """The distinct layers of a network."""
-    rows = zip(*(curve.layers for curve in network.curves), strict=True)
-    return [
-        Subject(f"{network.name}:{row[0][1].name}", tuple(curve for _, curve in row))
-        for row in rows
-    ]
+    found: list[Subject] = []
+    for row in zip(*(curve.layers for curve in network.curves), strict=True):
+        name = f"{network.name}:{row[0][1].name}"
+        found.append(Subject(name, tuple(replace(curve, name=name) for _, curve in row)))
+    return found
 
 
 HEAD = """# Traffic curves
