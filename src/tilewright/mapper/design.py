@@ -2,8 +2,9 @@
 
 Owns: the nouns `DesignGrid`, `Hierarchy`, `DesignPoint`, `DesignResult`, and `design_hierarchy`.
 
-The layers of the hierarchy with the least bound are solved, one after the other; every certificate
-raises the bounds of the hierarchies that it relaxes; the search ends when none is below the best.
+The layers of the hierarchy with the least bound are solved, one after the other, each until it is
+proved or its bound excludes the hierarchy; every certificate raises the bounds of the hierarchies
+that it relaxes; the search ends when none is below the best.
 
 Non-goals: bounds (`mapper/design_bounds.py`), mapping a layer (`mapper/layer.py`).
 """
@@ -22,10 +23,15 @@ from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 from tilewright.ir.quantity import format_bytes
 from tilewright.ir.workload import Network, Workload
 from tilewright.mapper.design_bounds import Floor, Prices, layer_floor, prices_of, relaxed_bound
-from tilewright.mapper.layer import find_mapping
-from tilewright.mapper.processes import make_pool, solve_in_process, stop_on_interrupt
+from tilewright.mapper.processes import (
+    make_pool,
+    solve_in_process,
+    solve_until,
+    stop_on_interrupt,
+)
 from tilewright.mapper.result import LayerResult, Objective, Status, find_objective
 from tilewright.model.cost import Cost
+from tilewright.model.evaluate import evaluate
 from tilewright.tech import apply_technology, find_technology
 
 KIB = 1024 * 8
@@ -550,6 +556,13 @@ class _Hunt:
         open_layers = len(self.network.layers) - len(rival.found)
         return max(0.0, left) / (max(8, open_layers) if tries == 0 else 2)
 
+    def enough(self, task: _Task) -> float:
+        """A bound of one layer that excludes its hierarchy: it need not be solved any further."""
+        rival, index = task
+        repeat = self.network.layers[index].repeat
+        others = rival.total - rival.bounds[index] * repeat
+        return (self.value - others) / repeat
+
     def next_task(self, busy: list[_Task]) -> _Task | None:
         """The layer that costs most of the hierarchy of the least bound; `None` if all is done.
 
@@ -592,6 +605,7 @@ class _Hunt:
         """Note a layer's result, raise what it bounds, and see whether its hierarchy is done."""
         self.solved += 1
         self._note(task, result)
+        self._share_out(*task)
         excluded = sum(r.total >= self.value * (1 - _SLACK) for r in self.rivals)
         best = None if self.best is None else self.value
         self.on_progress(
@@ -599,15 +613,43 @@ class _Hunt:
         )
 
     def _note(self, task: _Task, result: LayerResult) -> None:
+        """Note a layer's result, and raise what it bounds."""
         rival, index = task
         rival.tries[index] = rival.tries.get(index, 0) + 1
-        rival.found[index] = self._better(rival.found.get(index), result, index)
-        self.known[self.network.layers[index].workload, rival.chip] = rival.found[index]
         if result.lower_bound is not None:
             rival.bounds[index] = max(rival.bounds[index], result.lower_bound)
             self._sum(rival)
             self._relax(rival, index)
-        if len(rival.found) == len(self.network.layers):
+        self._keep(rival, index, self._better(rival.found.get(index), result, index))
+
+    def _share_out(self, rival: _Rival, index: int) -> None:
+        """Try a layer's mappings on other hierarchies, where searches were cut short."""
+        for other in self.rivals:
+            if other is not rival and index in other.found:
+                mine, theirs = rival.found[index], other.found[index]
+                self._keep(rival, index, self._try_on(rival, mine, theirs))
+                self._keep(other, index, self._try_on(other, theirs, mine))
+
+    def _try_on(self, rival: _Rival, mine: LayerResult, theirs: LayerResult) -> LayerResult:
+        """A result that is not proved, with another hierarchy's mapping if that is better here."""
+        if mine.status is not Status.BEST_FOUND or theirs.cost is None:
+            return mine
+        names = {level.memory for level in rival.chip.levels}
+        if any(block.memory not in names for block in theirs.cost.mapping.blocks):
+            return mine
+        try:
+            cost = evaluate(mine.workload, rival.chip, theirs.cost.mapping)
+        except InfeasibleError:
+            return mine
+        if mine.cost is not None and self.objective.key(mine.cost) <= self.objective.key(cost):
+            return mine
+        return replace(mine, cost=cost)
+
+    def _keep(self, rival: _Rival, index: int, result: LayerResult) -> None:
+        changed = rival.found.get(index) is not result
+        rival.found[index] = result
+        self.known[self.network.layers[index].workload, rival.chip] = result
+        if changed and len(rival.found) == len(self.network.layers):
             self._complete(rival)
 
     def _better(self, old: LayerResult | None, new: LayerResult, index: int) -> LayerResult:
@@ -636,6 +678,9 @@ class _Hunt:
         layers = tuple(rival.found[i] for i in range(len(self.network.layers)))
         if any(layer.cost is None for layer in layers):
             return
+        cut = any(layer.status is Status.BEST_FOUND for layer in layers)
+        if cut and rival.total >= self.value * (1 - _SLACK):
+            return  # excluded before its mappings were worth showing
         point = DesignPoint(rival.hierarchy, rival.chip, layers, _area(rival.chip))
         self.points = [p for p in self.points if p.hierarchy != point.hierarchy] + [point]
         value = _score(layers, self.objective)
@@ -665,10 +710,11 @@ def _hunt_here(hunt: _Hunt, should_stop: Callable[[], bool]) -> bool:
             if task is None or stopped():
                 break
             rival, index = task
-            result = find_mapping(
+            result = solve_until(
                 hunt.network.layers[index].workload,
                 rival.chip,
-                objective=hunt.objective,
+                hunt.objective,
+                enough=hunt.enough(task),
                 seconds=hunt.share(task),
                 should_stop=stopped,
             )
@@ -692,7 +738,7 @@ def _hunt_in_processes(hunt: _Hunt, jobs: int, should_stop: Callable[[], bool]) 
                     break
                 rival, index = task
                 workload = hunt.network.layers[index].workload
-                ask = (workload, rival.chip, hunt.objective, hunt.share(task))
+                ask = (workload, rival.chip, hunt.objective, hunt.share(task), hunt.enough(task))
                 running[pool.submit(solve_in_process, *ask)] = task
             if not running:
                 break

@@ -1,11 +1,12 @@
 """Mapping layers in processes of their own, that Ctrl-C ends without losing what they have.
 
-Owns: `stop_on_interrupt`, `solve_all`, and the functions that a pool of processes runs.
+Owns: `stop_on_interrupt`, `solve_all`, `solve_until`, and what a pool of processes runs.
 
 Non-goals: what is solved next (`mapper/design.py`, `mapper/cores.py`); the layers of one network on
 one chip (`mapper/network.py`).
 """
 
+import math
 import multiprocessing
 import os
 import signal
@@ -14,12 +15,15 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext
 from threading import Event as ThreadEvent
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Workload
 from tilewright.mapper.layer import find_mapping
 from tilewright.mapper.result import LayerResult, Objective, Stop
+
+if TYPE_CHECKING:
+    from tilewright.mapper.optimal import Progress
 
 Ask = tuple[Workload, Hardware]
 """A layer, and the chip to map it on."""
@@ -63,13 +67,43 @@ def _prepare(stop: StopEvent) -> None:
 
 
 def solve_in_process(
-    workload: Workload, chip: Hardware, objective: Objective, seconds: float | None
+    workload: Workload,
+    chip: Hardware,
+    objective: Objective,
+    seconds: float | None,
+    enough: float = math.inf,
 ) -> LayerResult:
-    """Map a layer, in a process of `make_pool`."""
+    """Map a layer, in a process of `make_pool`: see `solve_until`."""
     stop = _stop_of_process
     assert stop is not None
+    return solve_until(
+        workload, chip, objective, enough=enough, seconds=seconds, should_stop=stop.is_set
+    )
+
+
+def solve_until(  # noqa: PLR0913
+    workload: Workload,
+    chip: Hardware,
+    objective: Objective,
+    *,
+    enough: float,
+    seconds: float | None,
+    should_stop: Stop,
+) -> LayerResult:
+    """Map a layer, until it is proved that nothing is below `enough`, in the objective's unit."""
+    seen = False
+
+    def look(progress: "Progress") -> None:
+        nonlocal seen
+        seen = seen or progress.lower_bound >= enough
+
     return find_mapping(
-        workload, chip, objective=objective, seconds=seconds, should_stop=stop.is_set
+        workload,
+        chip,
+        objective=objective,
+        seconds=seconds,
+        should_stop=lambda: seen or should_stop(),
+        on_progress=look,
     )
 
 
