@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow golden bench bench-mapper peers agreement accuracy hierarchy limits clean
+.PHONY: help demo test check test-slow golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ golden: $(VENV)/.tests-installed ## write the golden files anew; read the differ
 bench-mapper: $(BIN)/tilewright ## how fast the mapper proves: benchmarks/MAPPER.md
 	$(BIN)/python benchmarks/mapper.py
 
+bench-curve: $(BIN)/tilewright ## how fast traffic curves are found: benchmarks/CURVE.md
+	$(BIN)/python benchmarks/curve.py
+
 bench: $(BIN)/tilewright ## measure what the project promises, on this machine
 	$(BIN)/python benchmarks/run.py
 
@@ -55,6 +58,9 @@ hierarchy: $(BIN)/tilewright ## memories designed in DianNao's place: docs/hiera
 
 limits: $(BIN)/tilewright ## least traffic over what no schedule can do without: docs/limit-ratio.md
 	$(BIN)/python experiments/limit_ratio.py
+
+curves: $(BIN)/tilewright ## least DRAM traffic against buffer size: docs/traffic-curves.md
+	$(BIN)/python experiments/traffic_curves.py
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

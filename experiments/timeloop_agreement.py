@@ -7,12 +7,14 @@ does the convention `default` differ; and what do the imperfect records say.
 import gzip
 import json
 import math
+import platform
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tilewright
 from tilewright.frontend.timeloop import OPERANDS, read_architecture, read_mapping, read_problem
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.mapping import Mapping
@@ -229,6 +231,9 @@ def main() -> None:
             "the closed form (sliding reuse, boxes, clipped tiles, proved against the walk):",
             "",
             *imperfect_table(),
+            "",
+            f"Made by tilewright {tilewright.__version__} with Python {platform.python_version()}. "
+            "Nothing is random: there is no seed.",
             "",
         ]
     )

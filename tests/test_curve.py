@@ -366,7 +366,14 @@ def test_a_network_is_the_sum_of_its_layers() -> None:
         assert point.limit_words == pytest.approx(2 * one.limit_words + other.limit_words)
     assert seen == ["conv", "attention"]
     assert whole.proved
-    assert list(json.loads(json.dumps(whole.to_json()))["points"][0]["mapping"]) == seen
+    document = json.loads(json.dumps(whole.to_json()))
+    assert list(document["points"][0]["mapping"]) == seen
+    assert [(repeat, curve.points) for repeat, curve in whole.layers] == [
+        (2, parts[0].points),
+        (1, parts[1].points),
+    ]
+    assert [layer["repeat"] for layer in document["layers"]] == [2, 1]
+    assert document["layers"][1]["points"][0]["dram_words"] == parts[1].points[0].words
 
 
 def test_pictures_are_whole_and_escape_names() -> None:
@@ -406,6 +413,26 @@ def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "physical limit" in out
     assert "DRAM[W I O]" in out
     assert "3 KiB" in out
+
+
+def test_the_command_takes_a_network(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(
+        """name: net
+layers:
+  - {name: one, einsum: "O[M,N] += A[M,K] * B[K,N]", sizes: {M: 8, N: 8, K: 8}, repeat: 3}
+  - {name: two, einsum: "O[M,N] += A[M,K] * B[K,N]", sizes: {M: 8, N: 4, K: 16}}
+"""
+    )
+    sizes = ("--from", "64B", "--to", "256B")
+    code, out, _ = run(capsys, str(tmp_path / "net.yaml"), *sizes, "--json")
+    document = json.loads(out)
+    assert code == 0
+    one, two = (layer["points"] for layer in document["layers"])
+    for whole, first, second in zip(document["points"], one, two, strict=True):
+        assert whole["dram_words"] == 3 * first["dram_words"] + second["dram_words"]
+    code, out, _ = run(capsys, str(tmp_path / "net.yaml"), *sizes)
+    assert code == 0
+    assert "by layer, once" in out
 
 
 @pytest.mark.parametrize(

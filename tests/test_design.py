@@ -11,12 +11,14 @@ import pytest
 from tilewright.cli.main import run
 from tilewright.errors import InfeasibleError, InputError
 from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
-from tilewright.ir.workload import Layer, Network, einsum
+from tilewright.ir.workload import Layer, Network, Workload, einsum
 from tilewright.mapper import design
 from tilewright.mapper.design import DesignGrid, DesignResult, design_hierarchy, mac_array
 from tilewright.mapper.design_bounds import Floor, layer_floor, prices_of, relaxed_bound
 from tilewright.mapper.optimal import find_optimal
-from tilewright.mapper.result import Objective, Status
+from tilewright.mapper.processes import solve_until
+from tilewright.mapper.result import LayerResult, Objective, Status
+from tilewright.model.evaluate import evaluate
 from tilewright.report.design import draw_front
 
 CONV = einsum("conv", "O[K,P] += W[K,C,R] * I[C,P+R]", {"K": 4, "C": 4, "P": 4, "R": 3})
@@ -55,6 +57,65 @@ def test_agrees_with_trying_all(objective: Objective, capacity: int | None) -> N
     assert every[str(found.best.hierarchy)] == pytest.approx(found.value)
     assert found.candidates == len(every)
     assert found.solved < 2 * len(every), "bounds exclude something"
+
+
+def test_what_is_known_is_not_searched_again() -> None:
+    known: design.Known = {}
+    first = design_hierarchy(NETWORK, GRID, ARRAY, known=known)
+    assert len(known) == first.solved
+    again = design_hierarchy(NETWORK, GRID, ARRAY, known=known)
+    assert again.solved == 0
+    assert (again.status, again.value) == (Status.OPTIMAL, first.value)
+    alone = Network("one", NETWORK.layers[:1])
+    fresh = design_hierarchy(alone, GRID, ARRAY)
+    reused = design_hierarchy(alone, GRID, ARRAY, known=known)
+    assert reused.solved < fresh.solved
+    assert reused.value == pytest.approx(fresh.value)
+
+
+def test_mappings_of_other_hierarchies_help_searches_that_are_cut_short() -> None:
+    network, found = Network("mm", (Layer(MATMUL),)), dict[tuple[Workload, Hardware], LayerResult]()
+    grid = DesignGrid((1,), SIZES)
+    chips = [grid.chip(hierarchy, ARRAY) for hierarchy in grid.hierarchies()]
+    small = find_optimal(MATMUL, chips[0])
+    poor = find_optimal(MATMUL, chips[1], seconds=0.0)
+    assert poor.status is Status.BEST_FOUND
+    assert small.cost is not None
+    assert poor.cost is not None
+    hunt = design._Hunt(
+        network,
+        Objective.ENERGY,
+        [design._Rival(h, c) for h, c in zip(grid.hierarchies(), chips, strict=True)],
+        None,
+        lambda _: None,
+        found,
+    )
+    hunt.record((hunt.rivals[1], 0), poor)
+    hunt.record((hunt.rivals[0], 0), small)
+    better = hunt.rivals[1].found[0].cost
+    assert better is not None
+    here = evaluate(MATMUL, chips[1], small.cost.mapping)
+    assert better.energy_pj == min(poor.cost.energy_pj, here.energy_pj)
+    assert hunt.rivals[0].found[0].cost == small.cost
+
+
+def test_a_layer_is_solved_until_its_bound_is_enough() -> None:
+    (chip,) = [GRID.chip(h, ARRAY) for h in GRID.hierarchies() if str(h) == "512 B + 32 B"]
+    least = find_optimal(MATMUL, chip).cost
+    assert least is not None
+    for share, status in ((2.0, Status.OPTIMAL), (0.0, Status.BEST_FOUND)):
+        found = solve_until(
+            MATMUL,
+            chip,
+            Objective.ENERGY,
+            enough=share * least.energy_pj,
+            seconds=None,
+            should_stop=lambda: False,
+        )
+        assert found.status is status
+        assert found.lower_bound is not None
+        assert found.lower_bound <= least.energy_pj
+    assert found.lower_bound < least.energy_pj
 
 
 def test_three_levels_are_no_worse() -> None:

@@ -28,6 +28,7 @@ from tilewright.ir.mapping import Block, Loop, Mapping, format_mapping, parse_ma
 from tilewright.ir.verify import verify_mapping
 from tilewright.ir.workload import Layer, Network, Operand, Workload, conv2d, einsum
 from tilewright.loading import load, load_hardware, load_layer, load_mapping
+from tilewright.mapper.cores import Buffers, CoreStudy, Split, map_on_cores, spread_over_cores
 from tilewright.mapper.layer import find_mapping
 from tilewright.mapper.network import map_network
 from tilewright.mapper.result import LayerResult, NetworkResult, Objective, Status
@@ -42,8 +43,10 @@ __version__ = "0.1.0"
 __all__ = [
     "CONVENTIONS",
     "Block",
+    "Buffers",
     "Compute",
     "Convention",
+    "CoreStudy",
     "Cost",
     "Counts",
     "DramLimit",
@@ -63,6 +66,7 @@ __all__ = [
     "Objective",
     "Operand",
     "Problem",
+    "Split",
     "Status",
     "Tally",
     "TilewrightError",
@@ -82,9 +86,11 @@ __all__ = [
     "load_layer",
     "load_mapping",
     "map_network",
+    "map_on_cores",
     "parse_blocking",
     "parse_fix",
     "parse_mapping",
+    "spread_over_cores",
     "tech",
     "verify_mapping",
     "zoo",

@@ -1,4 +1,4 @@
-"""The verb `curve`: least DRAM traffic of a layer against the capacity of its buffer."""
+"""The verb `curve`: least DRAM traffic of a layer or a network against its buffer's capacity."""
 
 import math
 import sys
@@ -11,15 +11,15 @@ import typer
 from tilewright.cli.options import (
     BatchOption,
     JsonOption,
-    LayerArgument,
     ShapeOption,
+    WorkloadArgument,
     parse_shapes,
 )
 from tilewright.cli.output import print_json, print_problem, print_report, stamp
 from tilewright.errors import InputError, Problem
 from tilewright.ir.quantity import parse_capacity
-from tilewright.ir.workload import Workload
-from tilewright.loading import load_layer
+from tilewright.ir.workload import Network, Workload
+from tilewright.loading import load
 from tilewright.mapper.curve import TrafficCurve, traffic_curve
 
 EXAMPLE = "Example: tilewright curve vgg16:conv3_2 --from 1KiB --to 1MiB --all --plot curve.svg"
@@ -30,7 +30,7 @@ MOST_POINTS = 1000
 
 
 def curve_command(  # noqa: PLR0913, PLR0917
-    layer: LayerArgument,
+    workload: WorkloadArgument,
     start: Annotated[
         str, typer.Option("--from", metavar="SIZE", help="The smallest buffer: B, KiB, MiB, words.")
     ] = "1KiB",
@@ -60,9 +60,14 @@ def curve_command(  # noqa: PLR0913, PLR0917
     shape: ShapeOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Find the least DRAM traffic of a layer for buffers of several sizes, with proof."""
+    """Find the least DRAM traffic for buffers of several sizes, with proof.
+
+    Of a network: the sum over its layers, and every layer.
+    """
     sizes = _capacities(start, stop, points)
-    work = load_layer(layer, batch=batch, shapes=parse_shapes(shape))
+    network = load(workload, batch=batch, shapes=parse_shapes(shape))
+    alone = len(network.layers) == 1 and network.layers[0].repeat == 1
+    work = network.layers[0].workload if alone else network
     kinds = (
         [(u, i) for u in (False, True) for i in (False, True)] if every else [(uneven, imperfect)]
     )
@@ -72,7 +77,7 @@ def curve_command(  # noqa: PLR0913, PLR0917
 
         _write(plot, draw_curves(curves))
     if json:
-        print_json(_document(curves) | stamp({"workload": layer}))
+        print_json(_document(curves) | stamp({"workload": workload}))
     else:
         from tilewright.report.curve import curve_report
 
@@ -81,17 +86,27 @@ def curve_command(  # noqa: PLR0913, PLR0917
 
 
 def _find(
-    work: Workload, sizes: list[int], kinds: list[tuple[bool, bool]], seconds: float | None
+    work: Workload | Network,
+    sizes: list[int],
+    kinds: list[tuple[bool, bool]],
+    seconds: float | None,
 ) -> Iterator[TrafficCurve]:
     """One curve for each mapspace, with a bar on stderr while they are found."""
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"curve of {work.name}", total=len(kinds))
+        layers = len(work.layers) if isinstance(work, Network) else 1
+        task = progress.add_task(f"curve of {work.name}", total=len(kinds) * layers)
         for uneven, imperfect in kinds:
-            yield traffic_curve(work, sizes, uneven=uneven, imperfect=imperfect, seconds=seconds)
-            progress.advance(task)
+            yield traffic_curve(
+                work,
+                sizes,
+                uneven=uneven,
+                imperfect=imperfect,
+                seconds=seconds,
+                on_layer=lambda _: progress.advance(task),
+            )
 
 
 def _document(curves: list[TrafficCurve]) -> dict[str, object]:

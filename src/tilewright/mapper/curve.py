@@ -66,6 +66,7 @@ class TrafficCurve:
         imperfect: whether tiles may be clipped.
         points: in the order of the capacities asked for.
         seconds: that it took.
+        layers: of a network, each distinct layer's own curve, once, and how often it occurs.
     """
 
     name: str
@@ -73,6 +74,7 @@ class TrafficCurve:
     imperfect: bool
     points: tuple[TrafficPoint, ...]
     seconds: float
+    layers: tuple[tuple[int, "TrafficCurve"], ...] = ()
 
     @property
     def title(self) -> str:
@@ -85,8 +87,8 @@ class TrafficCurve:
         return all(point.status is Status.OPTIMAL for point in self.points)
 
     def to_json(self) -> dict[str, object]:
-        """The document of `curve --json` (`spec/formats.md`, Results)."""
-        return {
+        """The document of `curve --json` (`spec/formats.md`, Results); a network has `layers`."""
+        document: dict[str, object] = {
             "workload": self.name,
             "mapspace": self.title,
             "uneven": self.uneven,
@@ -94,6 +96,16 @@ class TrafficCurve:
             "points": [point.to_json() for point in self.points],
             "seconds": self.seconds,
         }
+        if self.layers:
+            document["layers"] = [
+                {
+                    "name": curve.name,
+                    "repeat": repeat,
+                    "points": [p.to_json() for p in curve.points],
+                }
+                for repeat, curve in self.layers
+            ]
+        return document
 
 
 def traffic_curve(  # noqa: PLR0913
@@ -131,7 +143,9 @@ def traffic_curve(  # noqa: PLR0913
     began = time.monotonic()
     layers = workload.layers if isinstance(workload, Network) else (Layer(workload),)
     found: list[tuple[Layer, tuple[LeastTraffic, ...]]] = []
+    curves: list[tuple[int, TrafficCurve]] = []
     for number, layer in enumerate(layers):
+        started = time.monotonic()
         share = None
         if seconds is not None:
             left = max(0.0, seconds - (time.monotonic() - began))
@@ -145,12 +159,27 @@ def traffic_curve(  # noqa: PLR0913
             should_stop=should_stop,
         )
         found.append((layer, answers))
-        on_layer(layer.workload.name)
-    points = tuple(
+        alone = _points(capacities, [(Layer(layer.workload), answers)])
+        name, took = layer.workload.name, time.monotonic() - started
+        curves.append((layer.repeat, TrafficCurve(name, uneven, imperfect, alone, took)))
+        on_layer(name)
+    return TrafficCurve(
+        workload.name,
+        uneven,
+        imperfect,
+        _points(capacities, found),
+        time.monotonic() - began,
+        tuple(curves) if isinstance(workload, Network) else (),
+    )
+
+
+def _points(
+    capacities: Sequence[int], found: list[tuple[Layer, tuple[LeastTraffic, ...]]]
+) -> tuple[TrafficPoint, ...]:
+    return tuple(
         _point(capacity, [(layer, answers[rung]) for layer, answers in found])
         for rung, capacity in enumerate(capacities)
     )
-    return TrafficCurve(workload.name, uneven, imperfect, points, time.monotonic() - began)
 
 
 def _point(capacity: int, parts: list[tuple[Layer, LeastTraffic]]) -> TrafficPoint:

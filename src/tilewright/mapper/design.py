@@ -2,33 +2,36 @@
 
 Owns: the nouns `DesignGrid`, `Hierarchy`, `DesignPoint`, `DesignResult`, and `design_hierarchy`.
 
-The layers of the hierarchy with the least bound are solved, one after the other; every certificate
-raises the bounds of the hierarchies that it relaxes; the search ends when none is below the best.
+The layers of the hierarchy with the least bound are solved, one after the other, each until it is
+proved or its bound excludes the hierarchy; every certificate raises the bounds of the hierarchies
+that it relaxes; the search ends when none is below the best.
 
 Non-goals: bounds (`mapper/design_bounds.py`), mapping a layer (`mapper/layer.py`).
 """
 
 import math
 import multiprocessing
-import os
-import signal
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from threading import Event as ThreadEvent
-from typing import Protocol
 
 from tilewright.errors import InfeasibleError, InputError, Problem, Violation
 from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 from tilewright.ir.quantity import format_bytes
 from tilewright.ir.workload import Network, Workload
 from tilewright.mapper.design_bounds import Floor, Prices, layer_floor, prices_of, relaxed_bound
-from tilewright.mapper.layer import find_mapping
+from tilewright.mapper.processes import (
+    make_pool,
+    solve_in_process,
+    solve_until,
+    stop_on_interrupt,
+)
 from tilewright.mapper.result import LayerResult, Objective, Status, find_objective
 from tilewright.model.cost import Cost
+from tilewright.model.evaluate import evaluate
 from tilewright.tech import apply_technology, find_technology
 
 KIB = 1024 * 8
@@ -356,6 +359,8 @@ class DesignProgress:
 
 
 OnProgress = Callable[[DesignProgress], None]
+Known = dict[tuple[Workload, Hardware], LayerResult]
+"""Mappings of earlier searches, by layer and chip."""
 
 
 def design_hierarchy(  # noqa: PLR0913
@@ -368,6 +373,7 @@ def design_hierarchy(  # noqa: PLR0913
     jobs: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: OnProgress = lambda _: None,
+    known: Known | None = None,
 ) -> DesignResult:
     """Choose the memories of least energy for a network, and every layer's blocking on them.
 
@@ -381,6 +387,8 @@ def design_hierarchy(  # noqa: PLR0913
         jobs: processes that map layers.
         should_stop: asked now and then; the best found is returned if it says so.
         on_progress: told after every layer.
+        known: mappings of earlier searches with the same objective, of other networks or budgets:
+            they are not searched again, and what is found is added.
 
     Returns: `OPTIMAL` only if every hierarchy of the grid within the budget was either mapped with
     a certificate for every layer, or is excluded by a bound.
@@ -401,7 +409,10 @@ def design_hierarchy(  # noqa: PLR0913
     _check_base(base, goal)
     within = _within_budget(grid, base)
     deadline = None if seconds is None else began + seconds
-    hunt = _Hunt(network, goal, [_Rival(h, chip) for h, chip in within], deadline, on_progress)
+    memory: Known = {} if known is None else known
+    rivals = [_Rival(h, chip) for h, chip in within]
+    hunt = _Hunt(network, goal, rivals, deadline, on_progress, memory)
+    hunt.recall()
     if jobs > 1:
         interrupted = _hunt_in_processes(hunt, jobs, should_stop)
     else:
@@ -505,6 +516,7 @@ class _Hunt:
     rivals: list[_Rival]
     deadline: float | None
     on_progress: OnProgress
+    known: Known = field(default_factory=dict[tuple[Workload, Hardware], LayerResult])
     points: list[DesignPoint] = field(default_factory=list[DesignPoint])
     best: DesignPoint | None = None
     value: float = math.inf
@@ -517,6 +529,14 @@ class _Hunt:
                 rival.floors.append(floor)
                 rival.bounds.append(floor.value(rival.prices))
             self._sum(rival)
+
+    def recall(self) -> None:
+        """Take over what earlier searches have found."""
+        for rival in self.rivals:
+            for index, layer in enumerate(self.network.layers):
+                result = self.known.get((layer.workload, rival.chip))
+                if result is not None:
+                    self._note((rival, index), result)
 
     @property
     def lower_bound(self) -> float:
@@ -535,6 +555,13 @@ class _Hunt:
         tries = rival.tries.get(index, 0)
         open_layers = len(self.network.layers) - len(rival.found)
         return max(0.0, left) / (max(8, open_layers) if tries == 0 else 2)
+
+    def enough(self, task: _Task) -> float:
+        """A bound of one layer that excludes its hierarchy: it need not be solved any further."""
+        rival, index = task
+        repeat = self.network.layers[index].repeat
+        others = rival.total - rival.bounds[index] * repeat
+        return (self.value - others) / repeat
 
     def next_task(self, busy: list[_Task]) -> _Task | None:
         """The layer that costs most of the hierarchy of the least bound; `None` if all is done.
@@ -576,21 +603,54 @@ class _Hunt:
 
     def record(self, task: _Task, result: LayerResult) -> None:
         """Note a layer's result, raise what it bounds, and see whether its hierarchy is done."""
-        rival, index = task
         self.solved += 1
-        rival.tries[index] = rival.tries.get(index, 0) + 1
-        rival.found[index] = self._better(rival.found.get(index), result, index)
-        if result.lower_bound is not None:
-            rival.bounds[index] = max(rival.bounds[index], result.lower_bound)
-            self._sum(rival)
-            self._relax(rival, index)
-        if len(rival.found) == len(self.network.layers):
-            self._complete(rival)
+        self._note(task, result)
+        self._share_out(*task)
         excluded = sum(r.total >= self.value * (1 - _SLACK) for r in self.rivals)
         best = None if self.best is None else self.value
         self.on_progress(
             DesignProgress(best, self.lower_bound, excluded, len(self.rivals), self.solved)
         )
+
+    def _note(self, task: _Task, result: LayerResult) -> None:
+        """Note a layer's result, and raise what it bounds."""
+        rival, index = task
+        rival.tries[index] = rival.tries.get(index, 0) + 1
+        if result.lower_bound is not None:
+            rival.bounds[index] = max(rival.bounds[index], result.lower_bound)
+            self._sum(rival)
+            self._relax(rival, index)
+        self._keep(rival, index, self._better(rival.found.get(index), result, index))
+
+    def _share_out(self, rival: _Rival, index: int) -> None:
+        """Try a layer's mappings on other hierarchies, where searches were cut short."""
+        for other in self.rivals:
+            if other is not rival and index in other.found:
+                mine, theirs = rival.found[index], other.found[index]
+                self._keep(rival, index, self._try_on(rival, mine, theirs))
+                self._keep(other, index, self._try_on(other, theirs, mine))
+
+    def _try_on(self, rival: _Rival, mine: LayerResult, theirs: LayerResult) -> LayerResult:
+        """A result that is not proved, with another hierarchy's mapping if that is better here."""
+        if mine.status is not Status.BEST_FOUND or theirs.cost is None:
+            return mine
+        names = {level.memory for level in rival.chip.levels}
+        if any(block.memory not in names for block in theirs.cost.mapping.blocks):
+            return mine
+        try:
+            cost = evaluate(mine.workload, rival.chip, theirs.cost.mapping)
+        except InfeasibleError:
+            return mine
+        if mine.cost is not None and self.objective.key(mine.cost) <= self.objective.key(cost):
+            return mine
+        return replace(mine, cost=cost)
+
+    def _keep(self, rival: _Rival, index: int, result: LayerResult) -> None:
+        changed = rival.found.get(index) is not result
+        rival.found[index] = result
+        self.known[self.network.layers[index].workload, rival.chip] = result
+        if changed and len(rival.found) == len(self.network.layers):
+            self._complete(rival)
 
     def _better(self, old: LayerResult | None, new: LayerResult, index: int) -> LayerResult:
         """The new result of a layer, unless an earlier one, cut short, was better."""
@@ -618,6 +678,9 @@ class _Hunt:
         layers = tuple(rival.found[i] for i in range(len(self.network.layers)))
         if any(layer.cost is None for layer in layers):
             return
+        cut = any(layer.status is Status.BEST_FOUND for layer in layers)
+        if cut and rival.total >= self.value * (1 - _SLACK):
+            return  # excluded before its mappings were worth showing
         point = DesignPoint(rival.hierarchy, rival.chip, layers, _area(rival.chip))
         self.points = [p for p in self.points if p.hierarchy != point.hierarchy] + [point]
         value = _score(layers, self.objective)
@@ -634,16 +697,10 @@ class _Hunt:
         return left is not None and left <= 0
 
 
-class _Event(Protocol):
-    def set(self) -> None: ...
-
-    def is_set(self) -> bool: ...
-
-
 def _hunt_here(hunt: _Hunt, should_stop: Callable[[], bool]) -> bool:
     """Solve one layer after the other; returns whether it was stopped."""
     stop = ThreadEvent()
-    with _stop_on_interrupt(stop):
+    with stop_on_interrupt(stop):
 
         def stopped() -> bool:
             return stop.is_set() or should_stop()
@@ -653,10 +710,11 @@ def _hunt_here(hunt: _Hunt, should_stop: Callable[[], bool]) -> bool:
             if task is None or stopped():
                 break
             rival, index = task
-            result = find_mapping(
+            result = solve_until(
                 hunt.network.layers[index].workload,
                 rival.chip,
-                objective=hunt.objective,
+                hunt.objective,
+                enough=hunt.enough(task),
                 seconds=hunt.share(task),
                 should_stop=stopped,
             )
@@ -669,8 +727,8 @@ def _hunt_in_processes(hunt: _Hunt, jobs: int, should_stop: Callable[[], bool]) 
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with (
-        ProcessPoolExecutor(min(jobs, os.cpu_count() or 1), context, _prepare, (stop,)) as pool,
-        _stop_on_interrupt(stop),
+        make_pool(jobs, context, stop) as pool,
+        stop_on_interrupt(stop),
     ):
         running: dict[Future[LayerResult], _Task] = {}
         while not (stop.is_set() or hunt.late() or hunt.settled()):
@@ -680,8 +738,8 @@ def _hunt_in_processes(hunt: _Hunt, jobs: int, should_stop: Callable[[], bool]) 
                     break
                 rival, index = task
                 workload = hunt.network.layers[index].workload
-                ask = (workload, rival.chip, hunt.objective, hunt.share(task))
-                running[pool.submit(_solve, *ask)] = task
+                ask = (workload, rival.chip, hunt.objective, hunt.share(task), hunt.enough(task))
+                running[pool.submit(solve_in_process, *ask)] = task
             if not running:
                 break
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -695,36 +753,3 @@ def _hunt_in_processes(hunt: _Hunt, jobs: int, should_stop: Callable[[], bool]) 
             if not future.cancel() and future.result().cost is not None and interrupted:
                 hunt.record(task, future.result())
         return interrupted
-
-
-@contextmanager
-def _stop_on_interrupt(stop: _Event) -> Generator[None]:
-    """Let Ctrl-C end the search, which then hands in what it has, instead of this process."""
-    try:
-        before = signal.signal(signal.SIGINT, lambda _number, _frame: stop.set())
-    except ValueError:  # not the main thread: the caller's own handling stays
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-_stop_of_process: _Event | None = None
-
-
-def _prepare(stop: _Event) -> None:
-    global _stop_of_process  # noqa: PLW0603 - an event reaches a process when it starts
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _stop_of_process = stop
-
-
-def _solve(
-    workload: Workload, chip: Hardware, objective: Objective, seconds: float | None
-) -> LayerResult:
-    stop = _stop_of_process
-    assert stop is not None
-    return find_mapping(
-        workload, chip, objective=objective, seconds=seconds, should_stop=stop.is_set
-    )

@@ -67,9 +67,27 @@ def curve_report(curves: Sequence[TrafficCurve]) -> RenderableType:
         floors = f"{point.limit_words:,.0f}", f"{point.bound_words:,.0f}"
         table.add_row(format_bytes(point.capacity_bits), *cells, *floors)
     parts: list[RenderableType] = [table]
-    if len(curves) == 1 and len(head.points[0].mappings) == 1:
+    if head.layers:
+        parts += [Text(""), _layers_table(curves[-1])]
+    elif len(curves) == 1:
         parts += [_mapping(point) for point in head.points]
     return Group(*parts, Text(""), _notes(curves))
+
+
+def _layers_table(curve: TrafficCurve) -> Table:
+    """The words of every layer of a network, once."""
+    table = Table(
+        title=f"by layer, once: {short_title(curve)}",
+        title_justify="left",
+        header_style="bold",
+        box=None,
+    )
+    table.add_column("layer", no_wrap=True)
+    for column in ("×", *(format_bytes(point.capacity_bits) for point in curve.points)):
+        table.add_column(column, justify="right", no_wrap=True)
+    for repeat, layer in curve.layers:
+        table.add_row(layer.name, str(repeat), *(_cells(point)[0] for point in layer.points))
+    return table
 
 
 def _cells(point: TrafficPoint) -> tuple[str, str]:
