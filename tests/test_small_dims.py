@@ -14,7 +14,8 @@ from strategies import Triple, triples, workloads
 from tilewright.errors import InputError
 from tilewright.ir.workload import Workload, conv2d, einsum
 from tilewright.loading import load_layer
-from tilewright.mapper.traffic import least_traffic
+from tilewright.mapper.search import search_mapping
+from tilewright.mapper.traffic import buffer_machine, least_traffic
 from tilewright.model import limit as limits
 from tilewright.model import touched_words
 from tilewright.model.evaluate import evaluate
@@ -280,6 +281,15 @@ def test_vgg16_is_as_near_as_was_asked_for() -> None:
             moved[rung] += found.words * layer.repeat
             bound[rung] += found.cost.limit.bound_words * layer.repeat
     assert all(m < goal * b for m, goal, b in zip(moved, goals, bound, strict=True))
+
+
+@pytest.mark.parametrize(("objective", "known"), [("dram", True), ("energy", False)])
+def test_a_search_without_a_proof_says_how_far_it_may_be(objective: str, *, known: bool) -> None:
+    layer, chip = load_layer("alexnet:conv3"), buffer_machine(8192 * 16)
+    found = search_mapping(layer, chip, objective=objective, uneven=True, seconds=0.2)
+    assert found.cost is not None
+    assert found.lower_bound == (found.cost.limit.bound_words if known else None)
+    assert found.gap is None or 0 < found.gap < 1
 
 
 # Faults that these tests must see.

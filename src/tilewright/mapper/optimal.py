@@ -26,7 +26,14 @@ from tilewright.mapper import kernels
 from tilewright.mapper.pins import allowed_orders, blocked, in_order
 from tilewright.mapper.prepare import Preparation, Stage, reject_uncovered
 from tilewright.mapper.problem import Floats, Integers, Template
-from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
+from tilewright.mapper.result import (
+    LayerResult,
+    Objective,
+    Status,
+    Stop,
+    find_objective,
+    limit_of_all,
+)
 from tilewright.mapper.search import search_mapping
 from tilewright.mapspace.draft import first_draft, to_mapping
 from tilewright.mapspace.reason import explain_fix
@@ -171,6 +178,8 @@ def _prove(  # noqa: PLR0913, PLR0917
         rest = 0.0 if seconds is None else seconds * _RESERVE
         cost = search_mapping(workload, hardware, objective=goal, fix=fix, seconds=rest).cost
         bound = None if cost is None else min(hunt.bound, goal.of(cost))
+    if cost is not None and bound is not None:
+        bound = max(bound, limit_of_all(cost, goal) or bound)
     return LayerResult(
         workload,
         1,

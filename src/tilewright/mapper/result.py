@@ -62,6 +62,15 @@ def find_objective(name: str | Objective) -> Objective:
     return Objective(name)
 
 
+def limit_of_all(cost: Cost, objective: Objective) -> float | None:
+    """What no schedule of any kind is better than, in the objective's unit; `None` if not known.
+
+    Known are DRAM words, unless the convention leaves some uncharged (`docs/small-dims-limit.md`).
+    """
+    known = objective is Objective.DRAM and cost.convention.charges_drains
+    return cost.limit.bound_words if known else None
+
+
 class Status(Enum):
     """How much is known of a result."""
 

@@ -15,7 +15,14 @@ from tilewright.errors import InfeasibleError, InputError, Problem, Violation
 from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Workload
-from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
+from tilewright.mapper.result import (
+    LayerResult,
+    Objective,
+    Status,
+    Stop,
+    find_objective,
+    limit_of_all,
+)
 from tilewright.mapspace.draft import (
     Draft,
     first_draft,
@@ -67,7 +74,8 @@ def search_mapping(  # noqa: PLR0913
         seed: of the random choices; without `seconds`, the same seed gives the same answer.
         should_stop: asked between mappings; the best found so far is returned when it says yes.
 
-    Returns: the best mapping found, without a bound; or, if none fits, why.
+    Returns: the best mapping found, for DRAM words with the bound that holds for all schedules,
+    otherwise without one; or, if none fits, why.
 
     >>> from tilewright.ir.hardware import Hardware, Level
     >>> from tilewright.ir.workload import einsum
@@ -101,7 +109,7 @@ def search_mapping(  # noqa: PLR0913
         1,
         Status.INFEASIBLE if hunt.is_infeasible else Status.BEST_FOUND,
         hunt.best,
-        None,
+        None if hunt.best is None else limit_of_all(hunt.best, goal),
         goal,
         space.size(),
         hunt.evaluated,
