@@ -148,7 +148,7 @@ def encode(  # noqa: PLR0913
     """
     if shape is None:
         shape = shape_for([workload], hardware, mappings, convention=convention)
-    bare = _without_padding(workload) if padding_as_words else workload
+    bare = bare_of_padding(workload) if padding_as_words else workload
     problems = [*_check_layer(bare, shape), *_check_room(bare, hardware, shape)]
     nests = [flatten(mapping, hardware) for mapping in mappings]
     for mapping, nest in zip(mappings, nests, strict=True):
@@ -170,7 +170,7 @@ def _one_line(mapping: Mapping) -> str:
     return "; ".join(map(str, mapping.blocks))
 
 
-def _without_padding(workload: Workload) -> Workload:
+def bare_of_padding(workload: Workload) -> Workload:
     def bare(operand: Operand) -> Operand:
         return replace(operand, ranks=tuple(replace(rank, data=None) for rank in operand.ranks))
 
