@@ -320,7 +320,7 @@ def _turned(pair: tuple[Array, Array], turn: Array) -> tuple[Array, Array]:
 def _step_of_loops(view: _View) -> Array:
     """[S, K, L, B], by how much a step of a loop advances a dim of a sum; 0 for other dims."""
     nests, sums, position = view.batch.nests, view.sums, view.position
-    later = position.T > position  # [L, L], whether the second stands inside the first
+    later = position < position.T  # [L, L], whether the second stands inside the first
     alike = (nests.dims[:, None] == nests.dims) & later[:, :, None]
     steps = masked_product(nests.extents, alike)  # [L, B]
     inner = _inwards(sums.copies)
@@ -336,7 +336,7 @@ def _rewound(view: _View, reach: Array) -> Array:
     the loop, less what is inside the block.
     """
     position = view.position
-    later = (position.T > position).astype(reach.dtype)
+    later = (position < position.T).astype(reach.dtype)
     inside = jnp.einsum("lj,...jb->...lb", later, reach, precision=jax.lax.Precision.HIGHEST)
     depths = _inner(view, view.batch.nests.depths)
     depths = depths.reshape(*depths.shape[:2], *[1] * (reach.ndim - 2), depths.shape[-1])
@@ -369,7 +369,7 @@ def _still_steps(view: _View) -> Array:
 def _steps_before(view: _View) -> Array:
     """[L, B], temporal steps of the loops outside each."""
     extents, position = view.batch.nests.extents, view.position
-    return masked_product(extents, (position.T < position)[:, :, None])
+    return masked_product(extents, (position > position.T)[:, :, None])
 
 
 def _fills_of_delta(view: _View) -> Array:

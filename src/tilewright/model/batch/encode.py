@@ -8,7 +8,7 @@ counts; NumPy is all that it needs.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from itertools import combinations, pairwise
 from typing import Any, cast
 
