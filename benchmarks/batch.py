@@ -1,0 +1,160 @@
+"""How fast batches are evaluated, beside the closed form, in one run: benchmarks/BATCH.md.
+
+Times are medians. Rates "of processor time" count what all threads of this process used, so that
+they say what a quiet machine would do; rates "on the clock" are what this run saw.
+"""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+import tilewright as tw
+from tilewright.model.batch import (
+    CHUNK,
+    Batch,
+    Chips,
+    encode,
+    encode_chip,
+    evaluate_batch,
+    evaluate_chunk,
+    gradients,
+    log_factors,
+    shape_for,
+)
+from tilewright.model.evaluate import make_evaluator
+
+LAYER = tw.conv2d("res3_1", K=128, C=64, P=28, Q=28, R=3, S=3, stride=2)
+CHIP = "eyeriss"
+NEST = "DRAM[W I O]: K4 P2 C4\nGLB[I O]: C8 Q28 | K4@y R3@y P14@x\nRF[W I O]: C2 K8 S3"
+PLAIN = "DRAM[W I O]: K4 P2 C4\nGLB[I O]: C8 Q28 | K4@y C2@y P14@x\nRF[W I O]: R3 K8 S3"
+LOOPS = 12
+MAPPINGS = 64 * CHUNK
+REPEATS = 7
+REPORT = Path(__file__).parent / "BATCH.md"
+
+
+@dataclass(frozen=True)
+class Rate:
+    per_cpu_second: float
+    per_second: float
+
+    def __str__(self) -> str:
+        return f"{self.per_cpu_second:,.0f} | {self.per_second:,.0f}"
+
+
+def measure(work: Callable[[], object], count: int) -> Rate:
+    clocks: list[tuple[float, float]] = []
+    for _ in range(REPEATS):
+        wall, processor = time.perf_counter(), time.process_time()
+        work()
+        clocks.append((time.process_time() - processor, time.perf_counter() - wall))
+    processor, wall = (statistics.median(column) for column in zip(*clocks, strict=True))
+    return Rate(count / processor, count / wall)
+
+
+def drawn_batch(text: str, *, places: bool) -> Batch:
+    """Neighbours of a mapping: its loops with factors moved about, all legal and all different."""
+    chip = tw.load_hardware(CHIP)
+    mapping = tw.parse_mapping(text)
+    shape = replace(shape_for([LAYER], chip, [mapping], loops=LOOPS), places=places)
+    return neighbours(encode(LAYER, chip, [mapping], shape=shape), MAPPINGS)
+
+
+def neighbours(batch: Batch, count: int) -> Batch:
+    """Swap the places of temporal loops at random; factors of every dim stay what they are."""
+    random = np.random.default_rng(0)
+    nests = jax.tree.map(lambda leaf: np.repeat(leaf, count, axis=-1), batch.nests)
+    order = random.permuted(np.tile(np.arange(LOOPS), (count, 1)), axis=1).T
+
+    def shuffled(leaf: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.take_along_axis(leaf, order, axis=0)
+
+    return replace(
+        batch,
+        nests=replace(nests, extents=shuffled(nests.extents), dims=shuffled(nests.dims)),
+    )
+
+
+def pieces(batch: Batch) -> list[Batch]:
+    cut = [slice(start, start + CHUNK) for start in range(0, batch.mappings, CHUNK)]
+    return [
+        replace(batch, nests=jax.tree.map(lambda leaf, at=at: leaf[..., at], batch.nests))
+        for at in cut
+    ]
+
+
+def objective(cost: object) -> jax.Array:
+    return cost.energy_pj  # pyright: ignore
+
+
+def rates(text: str, *, places: bool) -> list[str]:
+    batch = drawn_batch(text, places=places)
+    chips: Chips = encode_chip(tw.load_hardware(CHIP), LAYER, batch.shape)
+    parts = pieces(batch)
+    label = "unrolled P and R" if places else "unrolled K, C, P"
+    lines: list[str] = []
+
+    def one(part: Batch) -> None:
+        with jax.enable_x64(True):
+            jax.block_until_ready(evaluate_chunk(part, chips))
+
+    def slope(part: Batch) -> None:
+        with jax.enable_x64(True):
+            jax.block_until_ready(gradients(part, log_factors(part), chips, objective))
+
+    for verb, work in (("energy, cycles, fit", one), ("gradient of energy", slope)):
+        processor, wall = time.process_time(), time.perf_counter()
+        work(parts[0])
+        spent = time.process_time() - processor, time.perf_counter() - wall
+        few = parts if work is one else parts[:8]
+        with ThreadPoolExecutor(2) as pool:
+            rate = measure(lambda: list(pool.map(work, few)), CHUNK * len(few))
+        alone = measure(lambda: [work(part) for part in few], CHUNK * len(few))
+        lines.append(f"| {verb}, {label}, 2 threads | {rate} | {spent[0]:.1f} ({spent[1]:.1f}) |")
+        lines.append(f"| {verb}, {label}, 1 thread | {alone} | |")
+    whole = measure(lambda: evaluate_batch(batch, chips), batch.mappings)
+    lines.append(f"| `evaluate_batch`, {label}, to NumPy | {whole} | |")
+    return lines
+
+
+def exact_rate(text: str) -> str:
+    evaluator = make_evaluator(LAYER, tw.load_hardware(CHIP))
+    mapping = tw.parse_mapping(text)
+    rate = measure(lambda: [evaluator.price(mapping) for _ in range(50)], 50)
+    return f"| `exact`, one mapping at a time | {rate} | |"
+
+
+def main() -> None:
+    lines = [
+        "# Batches, measured",
+        "",
+        f"`python benchmarks/batch.py`: {LAYER.einsum} (K128 C64 P28 Q28 R3 S3, stride 2) on {CHIP},",
+        f"three levels, room for {LOOPS} temporal loops, {MAPPINGS:,} random orders, chunks of "
+        f"{CHUNK:,}, 64-bit floats; medians of {REPEATS}.",
+        "",
+        f"Machine: {platform.machine()}, {os.cpu_count()} processors, JAX {jax.__version__} on "
+        f"{jax.devices()[0].device_kind}; load average {os.getloadavg()[0]:.1f} while it ran.",
+        "",
+        "| what | per second of processor time | per second on the clock | s to compile: processor (clock) |",
+        "|---|---|---|---|",
+        exact_rate(NEST),
+        *rates(PLAIN, places=False),
+        *rates(NEST, places=True),
+        "",
+        "Two quiet processors do twice the rate per second of processor time.",
+    ]
+    REPORT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
