@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow golden bench bench-mapper peers agreement accuracy hierarchy clean
+.PHONY: help demo test check test-slow golden bench bench-mapper bench-cpu peers agreement accuracy hierarchy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,10 @@ golden: $(VENV)/.tests-installed ## write the golden files anew; read the differ
 
 bench-mapper: $(BIN)/tilewright ## how fast the mapper proves: benchmarks/MAPPER.md
 	$(BIN)/python benchmarks/mapper.py
+
+bench-cpu: $(BIN)/tilewright ## our C programs against oneDNN, onnxruntime, OpenBLAS: benchmarks/CPU.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]' onednn onednn-devel onnxruntime scipy-openblas64
+	$(BIN)/python benchmarks/cpu.py
 
 bench: $(BIN)/tilewright ## measure what the project promises, on this machine
 	$(BIN)/python benchmarks/run.py

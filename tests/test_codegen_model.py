@@ -1,21 +1,28 @@
 """The CPU as hardware, the blocking, its predicted traffic, and what is refused."""
 
+import json
 import multiprocessing
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from codegen_cases import TINY, draw_case
 
 import tilewright as tw
+from tilewright.cli.main import run
 from tilewright.codegen import build
 from tilewright.codegen import cpu as cpus
+from tilewright.codegen import reference as checking
 from tilewright.codegen.blocking import choose_blocking
 from tilewright.codegen.cpu import Cache, Cpu, load_cpu
-from tilewright.codegen.kernel import generate, load_kernel
-from tilewright.codegen.shape import Window, read_shape
+from tilewright.codegen.emit import emit
+from tilewright.codegen.kernel import Generated, generate, load_kernel
+from tilewright.codegen.shape import Shape, Window, read_shape
+from tilewright.codegen.simulate import simulate
 from tilewright.codegen.targets import AVX512, TARGETS
 from tilewright.codegen.tiling import Blocking, Plan, runs
 from tilewright.codegen.traffic import estimate, machine, predict
@@ -110,7 +117,7 @@ def small(**changes: object) -> tw.Workload:
         small(stride=2),
         small(G=2, K=8, C=4),
         small(G=20, K=1, C=1),
-        small(C=40, R=5, S=5, padding=2),
+        small(C=20, in_width=9),
     ],
 )
 def test_the_mapping_in_the_comment_is_what_the_walk_counts(layer: tw.Workload) -> None:
@@ -283,3 +290,155 @@ def test_hostile_names_stay_inside_the_comment() -> None:
     assert made.program.name.isidentifier()
     assert made.program.source.index("*/") == made.program.source.index(" */\n") + 1
     load_kernel(made)
+
+
+# --- simulated accesses -------------------------------------------------------------------------
+
+PAPER = (Cache(1, 32 << 10, 8), Cache(2, 256 << 10, 8), Cache(3, 12 << 20, 16))
+
+
+def made_for(caches: tuple[Cache, ...], name: str) -> Generated:
+    layer, host = tw.load_layer(name), cpus.host()
+    return generate(layer, cpu=replace(host, caches=caches), target="portable")
+
+
+@pytest.mark.parametrize("name", ["alexnet:conv3", "resnet18:layer2.0.downsample"])
+def test_predicted_lines_are_those_of_the_simulated_program(name: str) -> None:
+    made = made_for(PAPER, name)
+    found = simulate(made, PAPER)
+    assert found is not None
+    predicted = [part.total_lines for part in made.choice.traffic.caches]
+    for counted, expected in zip(found.lines, predicted, strict=True):
+        assert 0.9 * expected <= counted <= 1.1 * expected
+
+
+def test_the_simulator_sees_a_worse_nest() -> None:
+    """A chunk of all channels pushes its own weights out of L1 again and again."""
+    made = made_for(PAPER, "alexnet:conv3")
+    plan = made.choice.plan
+    worse = replace(plan, blocking=replace(plan.blocking, chunk=plan.layout.elements))
+    program = emit(worse, "all channels at once")
+    bad = replace(made, program=program, choice=replace(made.choice, plan=worse))
+    good, poor = simulate(made, PAPER), simulate(bad, PAPER)
+    assert good is not None
+    assert poor is not None
+    assert poor.lines[0] > 2 * good.lines[0]
+
+
+def test_cold_misses_of_a_stream_are_its_lines() -> None:
+    """With caches that hold everything each line comes once: image, weights, biases, output."""
+    huge = (Cache(1, 1 << 26, 16),)
+    made = made_for(huge, "resnet18:layer4.0.downsample")
+    layout = made.choice.plan.layout
+    read = layout.image_elements // 4  # stride 2 in both directions: a quarter of the pixels,
+    read *= 4 if layout.in_lanes < 16 else 1  # or all lines of every other row, if lines hold more
+    found = simulate(made, huge)
+    assert found is not None
+    rest = (layout.weight_elements + layout.output_elements) * 4 // 64
+    assert found.lines[0] <= rest + read * 4 // 64
+    assert found.lines[0] >= rest + layout.image_elements // 4 * 4 // 64
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
+    assert run([*arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_compile_checks_and_measures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ("compile", "resnet18:layer4.0.downsample", "--bench", "--seconds", "0.05")
+    found = document(capsys, *arguments, "--out", str(tmp_path))
+    assert found["correct"] is True
+    assert 0 < found["max_error"] < found["allowed_error"]
+    assert found["gflops"] > 0
+    assert found["peers"] == {}
+    assert found["accesses"]["geometry"] == cpus.host().geometry
+    for counts in (found["accesses"]["ours"], found["accesses"]["predicted"]):
+        assert counts["dram"] > 0
+    files = [Path(name) for name in found["files"]]
+    assert [path.name for path in files] == ["layer4_0_downsample.c", "layer4_0_downsample.h"]
+    assert found["mapping"].split("\n")[0] in files[0].read_text()
+    assert {"version", "inputs", "seed"} <= set(found)
+
+
+def test_a_header_is_enough_for_a_c_program(tmp_path: Path) -> None:
+    layer = tw.conv2d("twice", K=1, C=1, P=2, Q=2)
+    generate(layer, target="portable").write(tmp_path)
+    main = """#include <stdio.h>
+#include "twice.h"
+int main(void)
+{
+    const float image[4] = {1, 2, 3, 4}, weights[1] = {2};
+    float output[4];
+    if (twice(image, weights, NULL, output)) return 1;
+    printf("%g %g %g %g", output[0], output[1], output[2], output[3]);
+    return 0;
+}
+"""
+    (tmp_path / "main.c").write_text(main)
+    build_line = [build.find_compiler(), "-std=c11", "main.c", "twice.c", "-o", "main"]
+    subprocess.run(build_line, cwd=tmp_path, check=True)
+    done = subprocess.run([str(tmp_path / "main")], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 4 6 8"
+
+
+def test_every_layer_of_a_network_gets_its_files(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "net.yaml"
+    conv = "conv2d: {in_channels: %d, out_channels: 4, kernel: [1, 1], in_height: 3, in_width: 3}"
+    names = (("a.b", 3), ("a_b", 4))
+    path.write_text("layers:\n" + "".join(f"  - {{name: {n}, {conv % c}}}\n" for n, c in names))
+    found = document(capsys, "compile", str(path), "--out", str(tmp_path / "out"))
+    assert [layer["library"] for layer in found["layers"]] == [None, None]
+    written = sorted(entry.name for entry in (tmp_path / "out").iterdir())
+    assert written == ["a_b.c", "a_b.h", "a_b_2.c", "a_b_2.h"]
+
+
+def test_one_wrong_layer_and_nothing_is_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(
+        "layers:\n"
+        '  - {name: good, einsum: "O[M] += W[M,K] * I[K]", sizes: {M: 4, K: 4}}\n'
+        '  - {name: bad, einsum: "O[P+R] += W[R] * I[P]", sizes: {P: 4, R: 3}}\n'
+    )
+    out = tmp_path / "out"
+    found = document(capsys, "compile", str(path), "--out", str(out), code=2)
+    assert [problem["file"] for problem in found["error"]["problems"]] == ["bad"]
+    assert not out.exists()
+
+
+def test_no_compiler_is_exit_3(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    found = document(capsys, "compile", "resnet18:fc", code=3)
+    assert found["error"]["kind"] == "tool"
+    assert "install gcc" in found["error"]["problems"][0]["fix"]
+
+
+def test_a_wrong_output_is_exit_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of `--run` is seen to fail: the reference gets other weights."""
+    original = checking._compute
+
+    def off(shape: Shape, image: Any, weights: Any) -> Any:
+        return original(shape, image, weights * np.float32(1.001))
+
+    monkeypatch.setattr(checking, "_compute", off)
+    found = document(capsys, "compile", "resnet18:fc", "--run", code=1)
+    assert found["correct"] is False
+
+
+def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compile", "resnet18:fc", "--run", "--target", "portable"]) == 0
+    printed = capsys.readouterr().out
+    assert "portable programs for" in printed
+    assert "lines from L2" in printed

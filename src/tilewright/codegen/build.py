@@ -13,7 +13,6 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-from tilewright.codegen.emit import Program
 from tilewright.codegen.targets import VNNI, Target
 from tilewright.errors import MissingToolError, Problem
 
@@ -61,16 +60,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tilewright"
 
 
-def build_library(program: Program, flags: tuple[str, ...]) -> Path:
+def build_library(name: str, text: str, flags: tuple[str, ...]) -> Path:
     """Compile a program, unless the cache has it; returns the library.
 
-    The name in the cache is a digest of the text, the compiler and its flags. A library appears
-    under its name only when it is complete, so that several processes may build the same one.
+    `name` is what messages of the compiler call the text. In the cache the name is a digest of
+    the text, the compiler and its flags. A library appears under it only when it is complete, so
+    that several processes may build the same one.
 
     Raises: `MissingToolError` if there is no compiler, or it fails, or the cache cannot be written.
     """
     compiler = find_compiler()
-    key = "\0".join([program.source, _identity(compiler), *flags])
+    key = "\0".join([text, _identity(compiler), *flags])
     digest = sha256(key.encode()).hexdigest()[:32]
     folder = cache_folder() / "c" / digest[:2]
     library = folder / f"{digest}.so"
@@ -79,8 +79,8 @@ def build_library(program: Program, flags: tuple[str, ...]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            source = Path(scratch) / f"{program.name}.c"
-            source.write_text(program.source, "utf-8")
+            source = Path(scratch) / f"{name}.c"
+            source.write_text(text, "utf-8")
             fresh = Path(scratch) / "fresh.so"
             run_compiler(compiler, [*flags, *SHARED, str(source), "-o", str(fresh)])
             fresh.replace(library)

@@ -4,6 +4,7 @@ Owns: `compile_layer` (`tilewright.compile`) and the `Kernel` that it returns.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,7 +184,7 @@ def load_kernel(made: Generated) -> "Kernel":
         what = f"this machine ({machine.name}) does not run {made.target.name}"
         raise InputError(Problem(what, f"use {machine.native().name}", made.workload.name))
     ffi = _make_ffi()
-    library = build_library(made.program, made.flags)
+    library = build_library(made.program.name, made.program.source, made.flags)
     ffi.cdef(made.program.declarations)
     return Kernel(made, library, ffi, ffi.dlopen(str(library)))
 
@@ -247,7 +248,7 @@ class Kernel:
 
     def pack_image(self, image: Array) -> Array:
         """Bring an image into the layout of the program."""
-        given = self._canonical(image, "image", self.made.arrays.image, "NGCPQ")
+        given = self.canonical_image(image)
         packed = self._empty(self._layout.image_elements)
         self._call("pack_image", given, packed)
         return packed
@@ -261,7 +262,7 @@ class Kernel:
         packed = self._empty(max(self._layout.weight_elements, 1))
         if weights is None or ranks is None:
             return packed
-        given = self._canonical(weights, "weights", ranks, "GKCRS")
+        given = self.canonical_weights(weights)
         self._call("pack_weights", given, self._bias(bias), packed)
         return packed
 
@@ -296,12 +297,36 @@ class Kernel:
         self._call("run", image, weights, result)
         return result
 
+    def bound_run(self, image: Array, weights: Array, output: Array) -> Callable[[], None]:
+        """`run` on these packed arrays as a function without arguments, to be timed."""
+        self.run(image, weights, output)
+        function = getattr(self._lib, f"{self.made.program.name}_run")
+        pointers = [
+            self._ffi.from_buffer(_pointer(array), array) for array in (image, weights, output)
+        ]
+        return lambda: function(*pointers)
+
     def unpack_output(self, packed: Array) -> Array:
         """Bring a packed output into the user's shape."""
         shape = self.made.shape
         plain = np.empty(shape.output_shape, _SUMS[shape.dtype])
         self._call("unpack_output", packed, plain)
-        return _from_canonical(plain, self.made.arrays.output, "NGKPQ").reshape(self.output_shape)
+        return self.from_canonical(plain)
+
+    def canonical_image(self, image: Array) -> Array:
+        """The image as [batch, group, channel, row, column], checked."""
+        return self._canonical(image, "image", self.made.arrays.image, "NGCPQ")
+
+    def canonical_weights(self, weights: Array) -> Array:
+        """The weights as [group, output, input, filter row, filter column], checked."""
+        ranks = self.made.arrays.weights
+        assert ranks is not None  # pooling has none, and says so before
+        return self._canonical(weights, "weights", ranks, "GKCRS")
+
+    def from_canonical(self, output: Array) -> Array:
+        """An output [batch, group, channel, row, column] in the user's shape."""
+        ranks = self.made.arrays.output
+        return _from_canonical(output, ranks, "NGKPQ").reshape(self.output_shape)
 
     @property
     def _layout(self) -> Layout:

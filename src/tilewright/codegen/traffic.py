@@ -152,18 +152,16 @@ def tile_lines(shape: Shape, layout: Layout, span: Mapping[str, int], line: int)
     """Lines of each operand's tile; `span` is what each dim spans inside it."""
     size = dict(zip(_DIMS, _dim_sizes(shape, layout), strict=True))
     t = {dim: min(span.get(dim, 1), size[dim]) for dim in _DIMS}
-    pixels = _touched(shape.rows, t["P"], t["R"]), _touched(shape.columns, t["Q"], t["S"])
+    rows = _touched(shape.rows, t["P"], t["R"])
     lanes = layout.lanes
     channels = t["G"] if shape.per_channel else t["C"]
     out_channels = t["G"] if shape.per_channel else t["K"]
     groups = 1 if shape.per_channel else t["G"]
-    in_block = layout.in_lanes
-    image = t["N"] * groups * -(-channels // in_block)
-    row = pixels[1] * in_block * ELEMENT_BYTES
-    row_lines = -(-row // line) + (1 if row % line and pixels[0] > 1 else 0)
+    image = t["N"] * groups * -(-channels // layout.in_lanes)
+    row_lines = _row_lines(shape.columns, t["Q"], t["S"], layout.in_lanes * ELEMENT_BYTES, line)
     out_row = -(-t["Q"] * lanes * ELEMENT_BYTES // line)
     output = t["N"] * groups * -(-out_channels // lanes) * t["P"] * out_row
-    lines = {"I": image * pixels[0] * row_lines, "O": output}
+    lines = {"I": image * rows * row_lines, "O": output}
     if not shape.pool:
         filters = groups * -(-out_channels // lanes) * lanes * t["R"] * t["S"]
         filters *= 1 if shape.per_channel else t["C"]
@@ -176,6 +174,13 @@ def _dim_sizes(shape: Shape, layout: Layout) -> tuple[int, ...]:
     rows, columns = shape.rows, shape.columns
     sizes = (shape.batch, shape.groups, shape.outputs, inputs, rows.places, columns.places)
     return (*sizes, rows.taps, columns.taps)
+
+
+def _row_lines(axis: Window, places: int, taps: int, pixel: int, line: int) -> int:
+    """Lines of a row of the image; pixels that a stride skips lie in lines that it fetches."""
+    box = min((places - 1) * axis.stride + (taps - 1) * axis.dilation + 1, axis.size)
+    whole = -(-box * pixel // line)
+    return min(whole, _touched(axis, places, taps) * -(-pixel // line))
 
 
 def _touched(axis: Window, places: int, taps: int) -> int:
@@ -218,10 +223,21 @@ def predict(plan: Plan, cpu: Cpu) -> Traffic:
     work = elements_workload(plan.shape, plan.layout)
     streams = residence.streams(plan.shape)
     mapping = write_mapping(work, nest, residence.depths, streams=streams)
-    lines = _count(work, mapping, cpu.caches, nest.lanes[1])
+    lines = list(_count(work, mapping, cpu.caches, nest.lanes[1]))
+    for cache, moved in zip(cpu.caches, lines, strict=True):
+        moved["I"] = math.ceil(moved["I"] * _line_waste(plan, cache))
     parts = zip(cpu.caches, residence.tiles, lines, strict=True)
     caches = tuple(CacheTraffic(cache, *tile, moved) for cache, tile, moved in parts)
     return Traffic(work, mapping, caches)
+
+
+def _line_waste(plan: Plan, cache: Cache) -> float:
+    """Bytes fetched of a row of the image for each byte that is read of it: strides skip pixels."""
+    columns, pixel = plan.shape.columns, plan.layout.in_lanes * ELEMENT_BYTES
+    box = (columns.places - 1) * columns.stride + (columns.taps - 1) * columns.dilation + 1
+    read = _touched(columns, columns.places, columns.taps)
+    fetched = min(min(box, columns.size) * pixel, read * max(pixel, cache.line_bytes))
+    return max(1.0, fetched / (read * pixel))
 
 
 def estimate(plan: Plan, cpu: Cpu) -> tuple[int, ...]:
