@@ -13,6 +13,8 @@
 """
 
 from tilewright import tech, zoo
+from tilewright.codegen import cpu
+from tilewright.codegen.kernel import compile_layer as compile  # noqa: A004 - as the verb is called
 from tilewright.errors import (
     InfeasibleError,
     InputError,
@@ -73,7 +75,9 @@ __all__ = [
     "Violation",
     "Workload",
     "compare_with_walk",
+    "compile",
     "conv2d",
+    "cpu",
     "dram_limit",
     "einsum",
     "evaluate",

@@ -1,0 +1,365 @@
+"""Our C programs against oneDNN, onnxruntime and im2col with OpenBLAS: writes benchmarks/CPU.md.
+
+One core, CPU time, samples interleaved, medians. Weights and activations are packed before time is
+taken, for all but im2col, whose copy is part of it. What is not installed is left out:
+    pip install onednn onednn-devel onnxruntime scipy-openblas64
+Run: python benchmarks/cpu.py [--seconds S] [--networks vgg16,…] [--json FILE]
+"""
+
+import argparse
+import ctypes
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tilewright as tw
+from tilewright.codegen import cpu as cpus
+from tilewright.codegen.build import find_compiler
+from tilewright.codegen.kernel import Kernel
+
+HERE = Path(__file__).parent
+NETWORKS = ("alexnet", "vgg16", "resnet18", "mobilenetv2")
+SAMPLE_SECONDS = 0.004
+CORE = "one core, CPU time of the process"
+Array = NDArray[Any]
+Run = Callable[[], object]
+
+
+class Conv(ctypes.Structure):
+    """A convolution, as benchmarks/cpu_peers.c wants it."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            *("batch", "groups", "inputs", "outputs", "height", "width", "rows", "columns"),
+            *("taps_r", "taps_s", "stride_h", "stride_w", "dilation_h", "dilation_w"),
+            *("top", "left", "bottom", "right"),
+        )
+    ]
+
+
+def conv_of(kernel: Kernel) -> Conv:
+    s = kernel.made.shape
+    rows, columns = s.rows, s.columns
+
+    def after(axis: Any) -> int:
+        touched = (axis.places - 1) * axis.stride + (axis.taps - 1) * axis.dilation + 1
+        return max(touched - axis.before - axis.size, 0)
+
+    return Conv(
+        s.batch, s.groups, s.inputs, s.outputs, rows.size, columns.size, rows.places,
+        columns.places, rows.taps, columns.taps, rows.stride, columns.stride, rows.dilation,
+        columns.dilation, rows.before, columns.before, after(rows), after(columns),
+    )  # fmt: skip
+
+
+@dataclass
+class Peers:
+    """What is installed of the others."""
+
+    library: Any
+    onednn: bool
+    sgemm: Any = None
+    openblas_core: str = ""
+    keep: list[Any] = field(default_factory=list[Any])
+
+    def onednn_run(self, conv: Conv) -> tuple[Run, str] | None:
+        if not self.onednn:
+            return None
+        handle = self.library.onednn_create(ctypes.byref(conv))
+        if not handle:
+            return None
+        name = self.library.onednn_implementation(handle).decode()
+        return (lambda: self.library.onednn_run(handle)), name
+
+    def openblas_run(self, conv: Conv) -> Run | None:
+        if self.sgemm is None:
+            return None
+        depth = conv.inputs * conv.taps_r * conv.taps_s
+        pixels = conv.rows * conv.columns
+        image = random(conv.batch * conv.groups * conv.inputs * conv.height * conv.width)
+        weights = random(conv.groups * conv.outputs * depth)
+        scratch = random(depth * pixels)
+        output = random(conv.batch * conv.groups * conv.outputs * pixels)
+        arrays = (image, weights, scratch, output)
+        pointers = [array.ctypes.data for array in arrays]
+        self.keep.append(arrays)
+        run = self.library.im2col_run
+        return lambda: run(ctypes.byref(conv), self.sgemm, *pointers)
+
+    def ort_run(self, conv: Conv) -> Run | None:
+        if not find_spec("onnxruntime"):
+            return None
+        ort: Any = import_module("onnxruntime")
+        from onnx import TensorProto, helper, numpy_helper
+
+        x = [conv.batch, conv.groups * conv.inputs, conv.height, conv.width]
+        y = [conv.batch, conv.groups * conv.outputs, conv.rows, conv.columns]
+        w = (conv.groups * conv.outputs, conv.inputs, conv.taps_r, conv.taps_s)
+        node = helper.make_node(
+            "Conv",
+            ["x", "w"],
+            ["y"],
+            group=conv.groups,
+            strides=[conv.stride_h, conv.stride_w],
+            dilations=[conv.dilation_h, conv.dilation_w],
+            pads=[conv.top, conv.left, conv.bottom, conv.right],
+        )
+        weights = numpy_helper.from_array(random(math.prod(w)).reshape(w), "w")
+        graph = helper.make_graph(
+            [node],
+            "conv",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
+            [weights],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        binding = session.io_binding()
+        image, output = random(math.prod(x)).reshape(x), np.empty(y, np.float32)
+        binding.bind_cpu_input("x", image)
+        binding.bind_output("y", "cpu", 0, np.float32, y, output.ctypes.data)
+        self.keep.append((session, binding, image, output))
+        return lambda: session.run_with_iobinding(binding)
+
+
+def random(size: int) -> Array:
+    return np.random.default_rng(size).standard_normal(size, np.float32)
+
+
+def load_peers() -> Peers:
+    """Build benchmarks/cpu_peers.c with what is there."""
+    prefix = Path(sys.prefix)
+    onednn = (prefix / "include" / "dnnl.h").exists() and (prefix / "lib" / "libdnnl.so").exists()
+    target = cpus.host().native()
+    folder = Path(tempfile.mkdtemp())
+    command = [find_compiler(), "-O2", "-shared", "-fPIC", *target.flags, str(HERE / "cpu_peers.c")]
+    if onednn:
+        command += ["-DWITH_ONEDNN", f"-I{prefix / 'include'}", f"-L{prefix / 'lib'}", "-ldnnl"]
+        command += [f"-Wl,-rpath,{prefix / 'lib'}"]
+    subprocess.run([*command, "-o", str(folder / "peers.so")], check=True)
+    library = ctypes.CDLL(str(folder / "peers.so"))
+    library.peak_flops.restype = ctypes.c_double
+    library.peak_flops.argtypes = [ctypes.c_long]
+    library.im2col_run.argtypes = [ctypes.c_void_p] * 6
+    if onednn:
+        library.onednn_create.restype = ctypes.c_void_p
+        library.onednn_run.argtypes = [ctypes.c_void_p]
+        library.onednn_implementation.argtypes = [ctypes.c_void_p]
+        library.onednn_implementation.restype = ctypes.c_char_p
+    peers = Peers(library, onednn)
+    if not find_spec("scipy_openblas64"):
+        return peers
+    where = Path(import_module("scipy_openblas64").get_lib_dir()) / "libscipy_openblas64_.so"
+    blas = ctypes.CDLL(str(where))
+    blas.scipy_openblas_set_num_threads64_(1)
+    blas.scipy_openblas_get_corename64_.restype = ctypes.c_char_p
+    peers.sgemm = ctypes.cast(blas.scipy_cblas_sgemm64_, ctypes.c_void_p)
+    peers.openblas_core = blas.scipy_openblas_get_corename64_().decode()
+    peers.keep.append(blas)
+    return peers
+
+
+def peak_gflops(peers: Peers) -> float:
+    """The best of several: what this core can do when nothing is in its way."""
+    best = 0.0
+    for _ in range(9):
+        began = time.process_time()
+        flops = peers.library.peak_flops(3_000_000)
+        best = max(best, flops / (time.process_time() - began) / 1e9)
+    return best
+
+
+def our_run(kernel: Kernel) -> Run:
+    """The program on packed arrays, called as oneDNN is: one foreign call."""
+    shape = kernel.made.shape
+    image = kernel.pack_image(random(math.prod(shape.image_shape)).reshape(kernel.image_shape))
+    weights = random(math.prod(shape.weight_shape)).reshape(kernel.weight_shape or ())
+    packed = kernel.pack_weights(weights)
+    output = kernel.run(image, packed)
+    library = ctypes.CDLL(str(kernel.library))
+    run = getattr(library, f"{kernel.made.program.name}_run")
+    run.argtypes = [ctypes.c_void_p] * 3
+    pointers = [array.ctypes.data for array in (image, packed, output)]
+    kept = (image, packed, output, library)
+    return lambda: (run(*pointers), kept)
+
+
+def interleave(runs: dict[str, Run], seconds: float) -> dict[str, float]:
+    """Median seconds of a call of each, samples taken in turns."""
+    repeats: dict[str, int] = {}
+    for name, run in runs.items():
+        run()
+        began = time.process_time()
+        run()
+        repeats[name] = max(1, round(SAMPLE_SECONDS / max(time.process_time() - began, 1e-6)))
+    samples: dict[str, list[float]] = {name: [] for name in runs}
+    began = time.process_time()
+    while time.process_time() - began < seconds * len(runs) or len(samples[next(iter(runs))]) < 5:
+        for name, run in runs.items():
+            start = time.process_time()
+            for _ in range(repeats[name]):
+                run()
+            samples[name].append((time.process_time() - start) / repeats[name])
+    return {name: statistics.median(times) for name, times in samples.items()}
+
+
+def measure(network: str, work: tw.Workload, peers: Peers, seconds: float) -> dict[str, Any] | None:
+    kernel = tw.compile(work)
+    shape = kernel.made.shape
+    if shape.pool or not kernel.made.arrays.merged:
+        return None
+    conv = conv_of(kernel)
+    runs: dict[str, Run] = {"ours": our_run(kernel)}
+    found = peers.onednn_run(conv)
+    if found:
+        runs["onednn"] = found[0]
+    others = {"ort": peers.ort_run(conv)}
+    if not shape.per_channel:
+        others["openblas"] = peers.openblas_run(conv)
+    runs |= {name: run for name, run in others.items() if run}
+    times = interleave(runs, seconds)
+    peers.keep.clear()
+    blocking = kernel.made.choice.blocking
+    return {
+        "network": network,
+        "layer": work.name,
+        "kind": "depthwise" if shape.per_channel else "convolution",
+        "mflop": 2 * shape.macs / 1e6,
+        "real_share": shape.real_macs / shape.macs,
+        "onednn_implementation": found[1] if found else None,
+        "blocking": [blocking.vectors, blocking.width, blocking.chunk, blocking.rows],
+        "gflops": {name: 2 * shape.macs / t / 1e9 for name, t in times.items()},
+        "microseconds": {name: t * 1e6 for name, t in times.items()},
+    }
+
+
+def layers(networks: list[str]) -> list[tuple[str, tw.Workload]]:
+    """The convolutions; of MobileNetV2 those that are depthwise."""
+    found: list[tuple[str, tw.Workload]] = []
+    for network in networks:
+        for layer in tw.load(network).layers:
+            work = layer.workload
+            sizes = work.sizes
+            depthwise = sizes.get("G", 1) > 1 and sizes.get("K") == 1
+            if "P" in sizes and (depthwise or network != "mobilenetv2"):
+                found.append((network, work))
+    return found
+
+
+def with_onednn_found() -> None:
+    """OneDNN's wheel finds its OpenCL by the environment, which is read when a process starts."""
+    lib = Path(sys.prefix) / "lib"
+    driver = lib / "libintelocl.so"
+    if driver.exists() and os.environ.get("OCL_ICD_FILENAMES") != str(driver):
+        more = {"OCL_ICD_FILENAMES": str(driver), "LD_LIBRARY_PATH": str(lib)}
+        more |= {"DPCPP_CPU_NUM_CUS": "1", "OMP_NUM_THREADS": "1"}
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | more)
+
+
+def geomean(values: list[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=0.5, help="of every program and layer")
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--core", type=int, default=0)
+    options = parser.parse_args()
+    with_onednn_found()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {options.core})
+    peers = load_peers()
+    peak = peak_gflops(peers)
+    rows: list[dict[str, Any]] = []
+    todo = layers(options.networks.split(","))
+    measure(*todo[0], peers, 1.0)  # libraries that compile or start threads do so now
+    for network, work in todo:
+        row = measure(network, work, peers, options.seconds)
+        if row:
+            rows.append(row)
+            speeds = {name: round(g, 1) for name, g in row["gflops"].items()}
+            print(network, work.name, speeds, row["blocking"], file=sys.stderr, flush=True)
+    result = {"cpu": cpus.host().name, "geometry": cpus.host().geometry, "peak_gflops": peak}
+    result |= {"openblas_core": peers.openblas_core, "rows": rows}
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1), "utf-8")
+    (HERE / "CPU.md").write_text(report(result, options.seconds), "utf-8")
+
+
+def report(result: dict[str, Any], seconds: float) -> str:
+    rows = result["rows"]
+    lines = [
+        "# How fast the C programs are",
+        "",
+        "Written by `make bench-cpu`. Medians of CPU time, one core, samples interleaved in one",
+        f"process ({seconds:g} s each). Weights and activations are packed before, but for im2col,",
+        "whose copy is timed. GF/s are nominal: taps on padding count though programs skip them,",
+        "so they may pass the peak on small images. oneDNN is its C API, layouts of its choice;",
+        "its SYCL build spends some microseconds on each submission, *not* subtracted here.",
+        "",
+        f"CPU: {result['cpu']}, {result['geometry']}. "
+        f"Peak, multiply-adds in registers: {result['peak_gflops']:.0f} GF/s.",
+        f"OpenBLAS runs its {result['openblas_core'] or '(not installed)'} kernels.",
+    ]
+    for kind in ("convolution", "depthwise"):
+        some = [row for row in rows if row["kind"] == kind]
+        if some:
+            lines += ["", f"## {kind.capitalize()}", "", *_table(some, result["peak_gflops"])]
+            lines += ["", *_summary(some, kind)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: list[dict[str, Any]], peak: float) -> list[str]:
+    names = ["onednn", "ort", "openblas"]
+    head = "| layer | MFLOP | ours GF/s | of peak, real taps | "
+    head += " | ".join(names) + " | ours/onednn | ours/ort | ours/openblas |"
+    lines = [head, "|" + "---|" * (head.count("|") - 1)]
+    for row in rows:
+        speed = row["gflops"]
+        share = speed["ours"] * row["real_share"] / peak
+        cells = [f"{row['network']} {row['layer']}", f"{row['mflop']:.1f}", f"{speed['ours']:.1f}"]
+        cells.append(f"{share:.0%}")
+        cells += [f"{speed[name]:.1f}" if name in speed else "–" for name in names]
+        for name in names:
+            cells.append(f"{speed['ours'] / speed[name]:.2f}" if name in speed else "–")
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _summary(rows: list[dict[str, Any]], kind: str) -> list[str]:
+    goals = {"onednn": "1.03, none below 0.97", "ort": "1.25", "openblas": "–"}
+    if kind == "depthwise":
+        goals = {"onednn": "1.5", "ort": "–"}
+    lines = ["| ours against | geometric mean | least | goal |", "|---|---|---|---|"]
+    for name, goal in goals.items():
+        ratios = [
+            row["gflops"]["ours"] / row["gflops"][name] for row in rows if name in row["gflops"]
+        ]
+        if ratios:
+            lines.append(f"| {name} | {geomean(ratios):.3f} | {min(ratios):.3f} | {goal} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""What stands at the head of a generated program: what it computes, its nest, its traffic."""
+
+from collections.abc import Iterator
+
+from tilewright.codegen.blocking import Choice
+from tilewright.codegen.cpu import Cpu
+from tilewright.codegen.traffic import SHARE
+from tilewright.ir.mapping import format_mapping
+from tilewright.ir.quantity import format_bytes
+from tilewright.ir.workload import Workload
+
+
+def describe(workload: Workload, cpu: Cpu, choice: Choice) -> str:
+    """The comment at the head of a program, plain text."""
+    return "\n".join([*_what(workload, choice), "", *_nest(choice), "", *_traffic(cpu, choice)])
+
+
+def _what(workload: Workload, choice: Choice) -> Iterator[str]:
+    shape = choice.plan.shape
+    kind = f"{shape.pool} pooling" if shape.pool else "product"
+    after = ", then ReLU" if shape.relu else ""
+    yield f"{workload.name}: {workload.einsum}"
+    yield " ".join(f"{dim}{size}" for dim, size in workload.sizes.items())
+    yield f"{shape.dtype}, {kind}{after}; {choice.plan.target.name}; written by tilewright"
+
+
+def _nest(choice: Choice) -> Iterator[str]:
+    blocking = choice.blocking
+    yield f"The nest, as a mapping of {choice.traffic.workload.einsum}"
+    if choice.plan.layout.per_element > 1:
+        yield "(C counts pairs of channels):"
+    yield ""
+    yield from format_mapping(choice.traffic.mapping).split("\n")
+    yield ""
+    order = "output channels, then rows" if blocking.channels_outside else "rows, then channels"
+    yield f"Least {choice.objective} of {choice.candidates} candidates; outer loops: {order}."
+    if blocking.threads > 1:
+        yield f"{blocking.threads} threads share the outer loops."
+
+
+def _traffic(cpu: Cpu, choice: Choice) -> Iterator[str]:
+    yield f"Predicted for {cpu.name}, {cpu.geometry}, of which tiles take {SHARE:.0%} at most."
+    yield "Lines fetched, cold start, reads and write-allocates:"
+    for part in choice.traffic.caches:
+        origin = f"L{part.cache.level + 1}" if part is not choice.traffic.caches[-1] else "DRAM"
+        split = ", ".join(f"{name} {lines:,}" for name, lines in part.lines.items())
+        yield f"  {origin} to L{part.cache.level}: {part.total_lines:,} ({split})"
+        held = format_bytes(8 * part.tile_bytes)
+        passing = part is choice.traffic.caches[0] and not choice.plan.shape.per_channel
+        why = "more than its share: " + ("weights pass through" if passing else "a lower bound")
+        yield f"    inside that loop it holds {held}" + ("" if part.fits else f", {why}")

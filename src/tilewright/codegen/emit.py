@@ -1,0 +1,264 @@
+"""The whole text of a program: head, packing, kernel, entry points; and its header.
+
+Owns: the order of the parts, the packing functions, the names that a C program sees.
+"""
+
+import re
+from dataclasses import dataclass
+
+from tilewright.codegen.emit_product import block_calls, emit_product
+from tilewright.codegen.emit_window import emit_window, window_calls
+from tilewright.codegen.targets import ELEMENT, preamble
+from tilewright.codegen.text import Text
+from tilewright.codegen.tiling import Plan, chunks, vector_groups
+
+GIVEN = {"float32": "float", "int8": "int8_t"}
+"""What the user's image and weights consist of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A generated program.
+
+    Attributes:
+        name: the prefix of its functions.
+        source: the text of the `.c` file, complete in itself.
+        header: the text of the `.h` file.
+        declarations: the functions, for a foreign function interface.
+        plan: what it was made from.
+    """
+
+    name: str
+    source: str
+    header: str
+    declarations: str
+    plan: Plan
+
+
+def c_name(name: str) -> str:
+    """A name for C: letters, digits and underlines.
+
+    >>> c_name("layer1.0.conv1"), c_name("3x3")
+    ('layer1_0_conv1', 'l_3x3')
+    """
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)[:80]
+    return plain if re.match(r"[A-Za-z]", plain) else f"l_{plain.lstrip('_')}"
+
+
+def emit(plan: Plan, comment: str) -> Program:
+    """Write the program of a plan; `comment` stands at its head, in plain text."""
+    name, shape = c_name(plan.shape.name), plan.shape
+    text = Text()
+    text.line("/*\n" + _safe(comment) + " */")
+    head = preamble(
+        plan.target, shape.dtype, per_channel=shape.per_channel, max_pool=shape.pool == "max"
+    )
+    text.line(head)
+    if shape.per_channel:
+        emit_window(plan, text)
+    else:
+        emit_product(plan, text)
+    _emit_packing(plan, text, name)
+    _emit_run(plan, text, name)
+    declarations = _declarations(plan, name)
+    return Program(name, str(text), _header(name, declarations, comment), declarations, plan)
+
+
+def _safe(comment: str) -> str:
+    """The comment, so that nothing in it ends it."""
+    kept = comment.replace("*/", "* /").replace("/*", "/ *")
+    lines = ("".join(c if c.isprintable() else "?" for c in line) for line in kept.split("\n"))
+    return "".join(f" * {line}".rstrip() + "\n" for line in lines)
+
+
+def _signatures(plan: Plan, name: str) -> dict[str, str]:
+    given, element = GIVEN[plan.shape.dtype], ELEMENT[plan.shape.dtype]
+    return {
+        "pack_image": f"void {name}_pack_image(const {given} *image, {element} *packed)",
+        "pack_weights": f"void {name}_pack_weights(const {given} *weights, "
+        f"const {element} *bias, {element} *packed)",
+        "run": f"void {name}_run(const {element} *image, const {element} *weights, "
+        f"{element} *output)",
+        "unpack_output": f"void {name}_unpack_output(const {element} *packed, {element} *output)",
+        "all": f"int {name}(const {given} *image, const {given} *weights, "
+        f"const {element} *bias, {element} *output)",
+    }
+
+
+def _declarations(plan: Plan, name: str) -> str:
+    return "".join(f"{signature};\n" for signature in _signatures(plan, name).values())
+
+
+def _header(name: str, declarations: str, comment: str) -> str:
+    guard = f"TILEWRIGHT_{name.upper()}_H"
+    first = _safe(comment.partition("\n\n")[0])
+    return f"""/*
+{first} *
+ * {name} takes arrays as they come: image [batch][group][channel][row][column], weights
+ * [group][output channel][input channel][row][column], bias [group][output channel] or NULL,
+ * output [batch][group][output channel][row][column]. It returns 0, or 1 without memory.
+ *
+ * To pack once and run often: pack_weights, pack_image, run, unpack_output. The enum gives the
+ * elements of the packed arrays; align them to 64 bytes.
+ */
+#ifndef {guard}
+#define {guard}
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+{declarations}
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""
+
+
+def _emit_packing(plan: Plan, text: Text, name: str) -> None:
+    signatures = _signatures(plan, name)
+    text.line()
+    with text.block(signatures["pack_image"]):
+        _pack_image(plan, text)
+    text.line()
+    with text.block(signatures["pack_weights"]):
+        if plan.shape.pool:
+            text.line("(void)weights, (void)bias, (void)packed;")
+        elif plan.shape.per_channel:
+            _pack_depthwise(plan, text)
+        else:
+            _pack_weights(plan, text)
+    text.line()
+    with text.block(signatures["unpack_output"]):
+        _unpack_output(plan, text)
+
+
+def _pack_image(plan: Plan, text: Text) -> None:
+    shape, layout = plan.shape, plan.layout
+    pixels = shape.rows.size * shape.columns.size
+    channels = shape.groups if shape.per_channel else shape.inputs
+    with (
+        text.block(f"for (long i = 0; i < {shape.batch * layout.groups * layout.in_blocks}; i++)"),
+        text.block(f"for (long pixel = 0; pixel < {pixels}; pixel++)"),
+        text.block(f"for (long lane = 0; lane < {layout.in_lanes}; lane++)"),
+    ):
+        text.line(f"const long group = i / {layout.in_blocks};")
+        text.line(f"const long e = i % {layout.in_blocks} * {layout.in_lanes} + lane;")
+        each = f"image[(group * {channels} + {{c}}) * {pixels} + pixel]"
+        text.line(f"*packed++ = {_element(plan, each, channels)};")
+
+
+def _element(plan: Plan, each: str, channels: int) -> str:
+    """The C of one packed element; `each` reads the user's array at channel `{c}`."""
+    if plan.layout.per_element == 1:
+        return f"e < {channels} ? {each.format(c='e')} : 0"
+    low = f"2 * e < {channels} ? {each.format(c='2 * e')} : 0"
+    high = f"2 * e + 1 < {channels} ? {each.format(c='(2 * e + 1)')} : 0"
+    return f"(element)((uint32_t)(uint16_t)({low}) | (uint32_t)(uint16_t)({high}) << 16)"
+
+
+def _pack_weights(plan: Plan, text: Text) -> None:
+    """In the order in which the kernel reads them."""
+    shape, layout = plan.shape, plan.layout
+    groups, lanes = vector_groups(layout, plan.blocking), layout.in_lanes
+    number = sum(count for count, _ in groups)
+    vectors = plan.blocking.vectors
+    wide = str(groups[0][1])
+    if len(groups) > 1:
+        wide = f"(k < {groups[0][0]} ? {vectors} : {groups[1][1]})"
+    pieces = [part for chunk in chunks(layout, plan.blocking) for part in _blocks(*chunk, lanes)]
+    some = f"{layout.elements} - c0 < {lanes} ? {layout.elements} - c0 : {lanes}"
+    taps = f"{shape.rows.taps} * {shape.columns.taps}"
+    each = f"weights[(o * {shape.inputs} + {{c}}) * {taps} + r * {shape.columns.taps} + s]"
+    with (
+        text.block(f"for (long g = 0; g < {layout.groups}; g++)"),
+        text.block(f"for (long k = 0; k < {number}; k++)"),
+        text.block(f"for (long c0 = 0; c0 < {layout.elements}; c0 += {lanes})"),
+    ):
+        assert [first for first, _ in pieces] == list(range(0, layout.elements, lanes))
+        text.line(f"const long some = {some};")
+        with (
+            text.block(f"for (long r = 0; r < {shape.rows.taps}; r++)"),
+            text.block("for (long e = c0; e < c0 + some; e++)"),
+            text.block(f"for (long s = 0; s < {shape.columns.taps}; s++)"),
+            text.block(f"for (long lane = 0; lane < {wide} * LANES; lane++)"),
+        ):
+            text.line(f"const long out = k * {vectors} * LANES + lane;")
+            text.line(f"const long o = g * {shape.outputs} + out;")
+            value = _element(plan, each, shape.inputs)
+            text.line(f"*packed++ = out < {shape.outputs} ? {value} : 0;")
+    _pack_bias(plan, text, shape.outputs)
+
+
+def _blocks(first: int, some: int, lanes: int) -> list[tuple[int, int]]:
+    return [(c, min(lanes, first + some - c)) for c in range(first, first + some, lanes)]
+
+
+def _pack_bias(plan: Plan, text: Text, channels: int) -> None:
+    layout = plan.layout
+    with (
+        text.block(f"for (long g = 0; g < {layout.groups}; g++)"),
+        text.block(f"for (long k = 0; k < {layout.out_blocks} * LANES; k++)"),
+    ):
+        text.line(f"*packed++ = bias && k < {channels} ? bias[g * {channels} + k] : 0;")
+
+
+def _pack_depthwise(plan: Plan, text: Text) -> None:
+    shape = plan.shape
+    with (
+        text.block(f"for (long k = 0; k < {plan.layout.out_blocks}; k++)"),
+        text.block(f"for (long tap = 0; tap < {shape.taps}; tap++)"),
+        text.block("for (long c = k * LANES; c < (k + 1) * LANES; c++)"),
+    ):
+        text.line(f"*packed++ = c < {shape.groups} ? weights[c * {shape.taps} + tap] : 0;")
+    _pack_bias(plan, text, shape.groups)
+
+
+def _unpack_output(plan: Plan, text: Text) -> None:
+    shape, layout = plan.shape, plan.layout
+    pixels = shape.rows.places * shape.columns.places
+    channels = shape.groups if shape.per_channel else shape.outputs
+    with (
+        text.block(f"for (long i = 0; i < {shape.batch * layout.groups}; i++)"),
+        text.block(f"for (long c = 0; c < {channels}; c++)"),
+    ):
+        text.line(
+            f"const element *from = packed + (i * {layout.out_blocks} + c / LANES)"
+            f" * {pixels}L * LANES + c % LANES;"
+        )
+        with text.block(f"for (long pixel = 0; pixel < {pixels}; pixel++)"):
+            text.line("*output++ = from[pixel * LANES];")
+
+
+def _emit_run(plan: Plan, text: Text, name: str) -> None:
+    signatures, layout = _signatures(plan, name), plan.layout
+    *loops, call = window_calls(plan) if plan.shape.per_channel else block_calls(plan)
+    text.line()
+    with text.block(signatures["run"]):
+        if plan.blocking.threads > 1:
+            text.line(
+                f"#pragma omp parallel for collapse({len(loops)}) schedule(static) "
+                f"num_threads({plan.blocking.threads})"
+            )
+        for loop in loops:
+            text.line(loop)
+        text.line(f"    {call}")
+    sizes = (layout.image_elements, layout.weight_elements, layout.output_elements)
+    padded = [-(-max(size, 1) // 16) * 16 for size in sizes]
+    text.line()
+    with text.block(signatures["all"]):
+        text.line(f"element *x = aligned_alloc(64, {padded[0] * 4}L);")
+        text.line(f"element *w = aligned_alloc(64, {padded[1] * 4}L);")
+        text.line(f"element *y = aligned_alloc(64, {padded[2] * 4}L);")
+        with text.block("if (x && w && y)"):
+            text.line(f"{name}_pack_image(image, x);")
+            text.line(f"{name}_pack_weights(weights, bias, w);")
+            text.line(f"{name}_run(x, w, y);")
+            text.line(f"{name}_unpack_output(y, output);")
+        text.line("const int failed = !(x && w && y);")
+        text.line("free(x), free(w), free(y);")
+        text.line("return failed;")

@@ -1,0 +1,329 @@
+"""The kernel of convolutions and matrix products: vectors of output channels times pixels.
+
+Owns: the C of the register tile, of a row, and of a block of rows and output channels.
+"""
+
+from collections.abc import Iterator
+
+from tilewright.codegen.shape import Window
+from tilewright.codegen.text import Text
+from tilewright.codegen.tiling import Plan, Run, is_unrolled, runs, vector_groups
+
+PREFETCHED = 64
+"""Bytes of a line, for prefetching; a wrong guess costs nothing but the prefetches."""
+
+
+def emit_product(plan: Plan, text: Text) -> None:
+    """Write the functions that compute a block."""
+    unrolled = is_unrolled(plan.shape.columns, plan.blocking.width, plan.blocking.vectors)
+    for vectors in dict.fromkeys(
+        vectors for _, vectors in vector_groups(plan.layout, plan.blocking)
+    ):
+        if unrolled:
+            _unrolled_row(plan, text, vectors)
+        else:
+            _rolled_row(plan, text, vectors)
+    _emit_block(plan, text)
+
+
+_ROW = (
+    "const element *x, long h, const element *w, const element *bias, element *y, "
+    "long r0, long r1, long channels, int first, int last, uintptr_t ahead, long step"
+)
+_ROW_CALL = "r0, r1, channels, first, last, ahead, step"
+
+
+def _unrolled_row(plan: Plan, text: Text, vectors: int) -> None:
+    """A row of tiles with all columns of the filter written out; those on padding are left out."""
+    pieces = runs(plan.shape.columns, plan.blocking.width)
+    names: dict[tuple[range, ...], str] = {}
+    for run in pieces:
+        if run.taps not in names:
+            names[run.taps] = f"tile_{vectors}x{run.width}_{len(names)}"
+            _unrolled_tile(plan, text, names[run.taps], vectors, run)
+    with text.block(f"static void row_{vectors}({_ROW})"):
+        for run in pieces:
+            call = f"{names[run.taps]}(x, h, {{column}}, w, bias, y + {{at}} * LANES, {_ROW_CALL});"
+            _over_run(plan, text, run, call)
+
+
+def _over_run(plan: Plan, text: Text, run: Run, call: str) -> None:
+    columns = plan.shape.columns
+    if run.count == 1:
+        column = run.start * columns.stride - columns.before + first_column(columns, run)
+        text.line(call.format(column=column, at=run.start))
+        text.line("ahead += step * (r1 - r0) * channels;")
+        return
+    stop = run.start + run.count * run.width
+    with text.block(f"for (long q = {run.start}; q < {stop}; q += {run.width})"):
+        before = columns.before - first_column(columns, run)
+        text.line(call.format(column=_column("q", columns.stride, before), at="q"))
+        text.line("ahead += step * (r1 - r0) * channels;")
+
+
+def _column(place: str, stride: int, before: int) -> str:
+    scaled = place if stride == 1 else f"{place} * {stride}"
+    if not before:
+        return scaled
+    return f"{scaled} - {before}" if before > 0 else f"{scaled} + {-before}"
+
+
+def first_column(columns: Window, run: Run) -> int:
+    """From the column of the first place's first tap to the first that the tile reads."""
+    reads = [
+        place * columns.stride + tap * columns.dilation
+        for place, taps in enumerate(run.taps)
+        for tap in taps
+    ]
+    return min(reads, default=0)
+
+
+_TILE = (
+    "const element *x, long h, long column, const element *w, const element *bias, element *y, "
+    "long r0, long r1, long channels, int first, int last, uintptr_t ahead, long step"
+)
+
+
+def _unrolled_tile(plan: Plan, text: Text, name: str, vectors: int, run: Run) -> None:
+    with text.block(f"static void {name}({_TILE})"):
+        _start_sums(plan, text, vectors, run.width)
+        with _channel_loops(plan, text, vectors):
+            for tap in range(plan.shape.columns.taps):
+                _tap(plan, text, vectors, run, tap)
+        _finish_sums(plan, text, vectors, run.width)
+
+
+def _tap(plan: Plan, text: Text, vectors: int, run: Run, tap: int) -> None:
+    """One column of the filter, for all pixels of a tile that it is real for."""
+    columns, lanes = plan.shape.columns, plan.layout.in_lanes
+    places = [place for place in range(run.width) if tap in run.taps[place]]
+    if not places:
+        return
+    start = first_column(columns, run)
+    with text.block(""):
+        loads = [f"w{k} = load(wr + {tap * vectors + k} * LANES)" for k in range(vectors)]
+        text.line(f"const vec {', '.join(loads)};")
+        for place in places:
+            at = place * columns.stride + tap * columns.dilation - start
+            text.line(f"{{ const vec p = splat(xr + {at * lanes}); {_macs(vectors, place)} }}")
+
+
+def _macs(vectors: int, place: int) -> str:
+    return " ".join(f"MAC(s{place}_{k}, p, w{k});" for k in range(vectors))
+
+
+def _rolled_row(plan: Plan, text: Text, vectors: int) -> None:
+    """A row whose filter columns are a loop; pixels that padding touches are done one by one."""
+    for width in sorted({1, plan.blocking.width}):
+        _rolled_tile(plan, text, vectors, width)
+    columns = plan.shape.columns
+    full = [q for q in range(columns.places) if len(columns.valid(q)) == columns.taps]
+    inner = range(full[0], full[-1] + 1) if full else range(0)
+    wide = len(inner) // plan.blocking.width * plan.blocking.width
+    with text.block(f"static void row_{vectors}({_ROW})"):
+        _one_by_one(plan, text, vectors, range(inner.start))
+        if wide:
+            call = (
+                f"tile_{vectors}x{plan.blocking.width}(x, h, {{column}}, w, bias, y + q * LANES, "
+            )
+            call += f"{_ROW_CALL}, 0, {columns.taps});"
+            stop = inner.start + wide
+            loop = f"for (long q = {inner.start}; q < {stop}; q += {plan.blocking.width})"
+            with text.block(loop):
+                text.line(call.format(column=_column("q", columns.stride, columns.before)))
+        _one_by_one(plan, text, vectors, range(inner.start + wide, columns.places))
+
+
+def _one_by_one(plan: Plan, text: Text, vectors: int, places: range) -> None:
+    columns = plan.shape.columns
+    if not places:
+        return
+    with text.block(f"for (long q = {places.start}; q < {places.stop}; q++)"):
+        text.line(f"const long column = {_column('q', columns.stride, columns.before)};")
+        low, high = clipped("column", columns.size, columns.taps, columns.dilation)
+        text.line(f"const long t0 = {low}, t1 = {high};")
+        call = f"tile_{vectors}x1(x, h, column + t0 * {columns.dilation}, w, bias, "
+        call += f"y + q * LANES, {_ROW_CALL}, t0, t1);"
+        text.line(call)
+
+
+def clipped(start: str, size: int, taps: int, dilation: int) -> tuple[str, str]:
+    """C expressions for the taps that fall on pixels, if the first tap falls on `start`."""
+    low = f"{start} < 0 ? (-({start}) + {dilation - 1}) / {dilation} : 0"
+    last = f"{size - 1} - ({start})"
+    high = (
+        f"{last} < 0 ? 0 : ({last}) / {dilation} + 1 < {taps} ? ({last}) / {dilation} + 1 : {taps}"
+    )
+    return low, high
+
+
+def _rolled_tile(plan: Plan, text: Text, vectors: int, width: int) -> None:
+    columns, lanes = plan.shape.columns, plan.layout.in_lanes
+    with text.block(f"static void tile_{vectors}x{width}({_TILE}, long t0, long t1)"):
+        _start_sums(plan, text, vectors, width)
+        with (
+            _channel_loops(plan, text, vectors),
+            text.block("for (long s = t0; s < t1; s++)"),
+        ):
+            loads = [f"w{k} = load(wr + (s * {vectors} + {k}) * LANES)" for k in range(vectors)]
+            text.line(f"const vec {', '.join(loads)};")
+            for place in range(width):
+                at = f"({place * columns.stride} + (s - t0) * {columns.dilation}) * {lanes}"
+                text.line(f"{{ const vec p = splat(xr + {at}); {_macs(vectors, place)} }}")
+        _finish_sums(plan, text, vectors, width)
+
+
+def _start_sums(plan: Plan, text: Text, vectors: int, width: int) -> None:
+    plane = plan.shape.rows.places * plan.shape.columns.places
+    sums = [f"s{place}_{k}" for place in range(width) for k in range(vectors)]
+    text.line(f"vec {', '.join(sums)};")
+    with text.block("if (first)"):
+        for k in range(vectors):
+            value = f"load(bias + {k} * LANES)"
+            text.line(" = ".join([*(f"s{place}_{k}" for place in range(width)), value]) + ";")
+    with text.block("else"):
+        for k in range(vectors):
+            for place in range(width):
+                text.line(f"s{place}_{k} = load(y + ({k} * {plane}L + {place}) * LANES);")
+
+
+def _finish_sums(plan: Plan, text: Text, vectors: int, width: int) -> None:
+    plane = plan.shape.rows.places * plan.shape.columns.places
+    sums = [(place, k) for k in range(vectors) for place in range(width)]
+    if plan.shape.relu:
+        with text.block("if (last)"):
+            for place, k in sums:
+                text.line(f"s{place}_{k} = relu(s{place}_{k});")
+    else:
+        text.line("(void)last;")
+    for place, k in sums:
+        text.line(f"store(y + ({k} * {plane}L + {place}) * LANES, s{place}_{k});")
+
+
+class _channel_loops:  # noqa: N801 - used like a function
+    """The loops over blocks of channels, filter rows and channels; inside, `xr` and `wr` point."""
+
+    def __init__(self, plan: Plan, text: Text, vectors: int) -> None:
+        self._plan, self._text, self._vectors = plan, text, vectors
+        self._blocks: list[object] = []
+
+    def __enter__(self) -> None:
+        shape, layout, text = self._plan.shape, self._plan.layout, self._text
+        rows, columns, lanes = shape.rows, shape.columns, layout.in_lanes
+        per_channel = columns.taps * self._vectors
+        line = columns.size * lanes
+        many = self._plan.blocking.chunk > lanes
+        bound = "channels"
+        if many:
+            text.open(f"for (long c0 = 0; c0 < channels; c0 += {lanes})")
+            text.line(f"const long some = channels - c0 < {lanes} ? channels - c0 : {lanes};")
+            text.line(f"const element *xb = x + c0 / {lanes} * {rows.size * line}L;")
+            text.line(f"const element *wb = w + c0 * {rows.taps * per_channel}L * LANES;")
+            bound = "some"
+        image, weights = ("xb", "wb") if many else ("x", "w")
+        text.open("for (long r = r0; r < r1; r++)")
+        step = f"h + r * {rows.dilation}" if rows.dilation > 1 else "h + r"
+        text.line(f"const element *xr = {image} + ({step}) * {line}L + column * {lanes}L;")
+        text.line(f"const element *wr = {weights} + r * {bound} * {per_channel}L * LANES;")
+        if columns.taps == 1:
+            text.line("#pragma GCC unroll 4")
+        loop = (
+            f"for (long c = 0; c < {bound}; c++, xr++, wr += {per_channel} * LANES, ahead += step)"
+        )
+        text.open(loop)
+        text.line("__builtin_prefetch((const void *)ahead);")
+        self._depth = 3 if many else 2
+
+    def __exit__(self, *_: object) -> None:
+        for _level in range(self._depth):
+            self._text.close()
+
+
+def _emit_block(plan: Plan, text: Text) -> None:
+    """The loops over chunks of input channels and over rows, of a block."""
+    shape, layout, blocking = plan.shape, plan.layout, plan.blocking
+    rows, columns = shape.rows, shape.columns
+    groups = vector_groups(layout, blocking)
+    filters = layout.elements * shape.taps
+    image = rows.size * columns.size * layout.in_lanes
+    out_plane = rows.places * columns.places
+    text.line("/* Rows [p0, p1) of the output channels of group k of image n, group g. */")
+    with text.block(
+        "static void block(long n, long g, long p0, long p1, long k, "
+        "const element *restrict image, const element *restrict weights, element *restrict output)"
+    ):
+        text.line(f"const long vectors = {_vectors_of(groups, blocking.vectors)};")
+        text.line(f"const long kb = k * {blocking.vectors};")
+        text.line(
+            f"const element *w = weights + (g * {layout.out_blocks} + kb) * {filters}L * LANES;"
+        )
+        text.line(
+            f"const element *bias = weights + {layout.filter_elements}L"
+            f" + (g * {layout.out_blocks} + kb) * LANES;"
+        )
+        number = f"(n * {layout.groups} + g)"
+        text.line(f"const element *x = image + {number} * {layout.in_blocks * image}L;")
+        text.line(
+            f"element *y = output + ({number} * {layout.out_blocks} + kb) * {out_plane}L * LANES;"
+        )
+        loop = f"for (long c = 0; c < {layout.elements}; c += {blocking.chunk})"
+        with text.block(loop):
+            rest = f"{layout.elements} - c"
+            text.line(
+                f"const long channels = {rest} < {blocking.chunk} ? {rest} : {blocking.chunk};"
+            )
+            text.line(f"const int first = c == 0, last = c + channels == {layout.elements};")
+            text.line(f"const element *wc = w + c * {shape.taps}L * vectors * LANES;")
+            text.line(f"const element *xc = x + c / {layout.in_lanes} * {image}L;")
+            _prefetch_start(plan, text)
+            with text.block("for (long p = p0; p < p1; p++)"):
+                _row_of_block(plan, text, [vectors for _, vectors in groups])
+
+
+def _vectors_of(groups: list[tuple[int, int]], vectors: int) -> str:
+    if len(groups) == 1:
+        return str(groups[0][1])
+    return f"k < {groups[0][0]} ? {vectors} : {groups[1][1]}"
+
+
+def _prefetch_start(plan: Plan, text: Text) -> None:
+    """The weights of the next chunk are fetched a line at a time while this one works."""
+    text.line("/* Fetch the next chunk's weights, a line per step, while this one is at work. */")
+    size = f"channels * {plan.shape.taps}L * vectors * LANES"
+    text.line(f"const long next = {size};")
+    text.line("uintptr_t ahead = (uintptr_t)(wc + next), stop = ahead + (last ? 0 : 4 * next);")
+
+
+def _row_of_block(plan: Plan, text: Text, widths: list[int]) -> None:
+    rows = plan.shape.rows
+    text.line(f"const long h = {_column('p', rows.stride, rows.before)};")
+    low, high = clipped("h", rows.size, rows.taps, rows.dilation)
+    if rows.taps == 1 and not rows.before and rows.valid(rows.places - 1):
+        low, high = "0", "1"
+    text.line(f"const long r0 = {low}, r1 = {high};")
+    text.line(f"const long step = ahead < stop ? {PREFETCHED} : 0;")
+    row = f"xc, h, wc, bias, y + p * {plan.shape.columns.places} * LANES, {_ROW_CALL}"
+    for place, vectors in enumerate(widths):
+        if place + 1 < len(widths):
+            text.open(f"if (vectors == {vectors})")
+        elif place:
+            text.open("else")
+        text.line(f"row_{vectors}({row});")
+        if len(widths) > 1:
+            text.close()
+    tiles = -(-plan.shape.columns.places // plan.blocking.width)
+    text.line(f"ahead += step * (r1 - r0) * channels * {tiles};")
+
+
+def block_calls(plan: Plan) -> Iterator[str]:
+    """The outer loops, outermost first, as C; the last line is the call inside them."""
+    layout, blocking, rows = plan.layout, plan.blocking, plan.shape.rows
+    blocks = -(-rows.places // blocking.rows)
+    groups = sum(count for count, _ in vector_groups(layout, blocking))
+    inner = [f"for (long k = 0; k < {groups}; k++)", f"for (long b = 0; b < {blocks}; b++)"]
+    yield f"for (long n = 0; n < {plan.shape.batch}; n++)"
+    yield f"for (long g = 0; g < {layout.groups}; g++)"
+    yield from inner if blocking.channels_outside else reversed(inner)
+    stop = f"b * {blocking.rows} + {blocking.rows}"
+    stop = f"{stop} < {rows.places} ? {stop} : {rows.places}"
+    yield f"block(n, g, b * {blocking.rows}, {stop}, k, image, weights, output);"
