@@ -90,7 +90,7 @@ class Program:
         for number in range(config.loops):
             values |= {f"loop{number}.extent": 1, f"loop{number}.parent": nothing}
         for number, loop in enumerate(self.loops):
-            values |= {f"loop{number}.{key}": value for key, value in self._loop(number, loop)}
+            values |= {f"loop{number}.{key}": value for key, value in self._loop(loop)}
             outer = [i for i in range(number) if self.loops[i].dim == loop.dim]
             values[f"loop{number}.parent"] = outer[-1] if outer else nothing
         values["slide"] = nothing if self.slide is None else self.slide
@@ -120,7 +120,7 @@ class Program:
         values["shift"], values["relu"] = self.shift, int(self.relu)
         return values
 
-    def _loop(self, number: int, loop: LoopEntry) -> Iterator[tuple[str, int]]:
+    def _loop(self, loop: LoopEntry) -> Iterator[tuple[str, int]]:
         yield "extent", loop.extent
         yield "step", loop.step
         yield "limit", self.convolution.sizes[loop.dim]

@@ -8,29 +8,20 @@ Non-goals: any model. What should have come out and moved is for the caller to c
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from tilewright.errors import Problem, TilewrightError
+from tilewright.errors import Problem, SimulationError
 from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.program import Program
 from tilewright.hwc.reference import Tensors, Words, convolve, random_tensors, requantise
+from tilewright.hwc.verilog import missing_amaranth
 
 PATIENCE_CYCLES = 20_000
 """A block that takes no step and moves no word for so long is stuck."""
 
 COUNTED = ("inputs", "weights", "sums_in", "sums_out", "results")
-
-
-class SimulationError(TilewrightError):
-    """The block did not come to an end, or contradicts its memories."""
-
-    exit_code = 1
-    kind = "simulation"
-
-    def __init__(self, problem: Problem) -> None:
-        self.problems = (problem,)
-        super().__init__(str(problem))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +106,17 @@ class Run:
         return sum(self.words.values()) + self.sums_in + self.sums_out
 
 
-Simulator = Callable[[Job], Outcome]
+Simulator = Callable[[Job, Path | None], Outcome]
 
 
-def simulate(
+def simulate(  # noqa: PLR0913
     program: Program,
     config: HwcConfig,
     *,
     simulator: str = "amaranth",
     memories: Memories | None = None,
     seed: int = 0,
+    vcd: Path | None = None,
 ) -> Run:
     """Run a program on random operands, and compare the results with a plain convolution.
 
@@ -134,6 +126,7 @@ def simulate(
         simulator: `amaranth` (Python, small layers) or `verilator` (compiled once and kept).
         memories: how the memories behave; at once and always, if left out.
         seed: of the operands.
+        vcd: where to write the waveforms.
 
     Raises:
         MissingToolError: Amaranth or Verilator is not installed.
@@ -143,7 +136,7 @@ def simulate(
     """
     tensors = random_tensors(program.convolution, config.data_bits, seed)
     job = Job(program, config, tensors, memories or Memories())
-    outcome = _find(simulator)(job)
+    outcome = _find(simulator)(job, vcd)
     _check(outcome)
     sums = convolve(program.convolution, tensors)
     expected = requantise(sums, bits=config.data_bits, shift=program.shift, relu=program.relu)
@@ -169,7 +162,10 @@ def _find(simulator: str) -> Simulator:
         from tilewright.hwc.verilator import run_compiled
 
         return run_compiled
-    from tilewright.hwc.pysim import run_interpreted
+    try:
+        from tilewright.hwc.pysim import run_interpreted
+    except ImportError as error:
+        raise missing_amaranth() from error
 
     return run_interpreted
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from tilewright.errors import MissingToolError, Problem
 from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.simulate import NOTHING, PATIENCE_CYCLES, Job, Outcome
-from tilewright.hwc.verilog import TOP, to_verilog
+from tilewright.hwc.verilog import TOP, convert_block
 
 _PORTS = ("", "inputs", "weights", "sums")
 _NO_WORD = -(1 << 31)
@@ -48,7 +49,7 @@ def build(config: HwcConfig, *, trace: bool = False) -> Path:
     if shutil.which("verilator") is None:
         what = "Verilator is not installed"
         raise MissingToolError(Problem(what, "apt-get install verilator, or a small layer without"))
-    text, bench = to_verilog(config), _bench()
+    text, bench = convert_block(replace(config, name=TOP)), _bench()
     key = sha256(f"{_verilator_version()}\n{trace}\n{bench}\n{text}".encode()).hexdigest()[:24]
     folder = cache_folder() / key
     program = folder / f"V{TOP}"

@@ -63,7 +63,7 @@ class AxisTable(Elaboratable):
         self.slot = Signal(slot)
         self.is_padding = Signal()
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, _: object) -> Module:
         m = Module()
         slots, owners = (
             self._memory(m, "slots", self.slot_bits),

@@ -53,7 +53,7 @@ class Block(Elaboratable):
             *self.counters.values(),
         ]  # fmt: skip
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, _: object) -> Module:
         m = Module()
         config, registers = self.config, self.registers
         with m.If(self.load):

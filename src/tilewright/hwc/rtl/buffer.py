@@ -34,7 +34,7 @@ class Buffer(Elaboratable):
         self.bank_place = Signal(address)
         self.bank_data = [Signal(signed(bits), name=f"bank_data{i}") for i in range(banks)]
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, _: object) -> Module:
         m = Module()
         shift = (self.banks - 1).bit_length()
         bank = Signal(max(1, shift))

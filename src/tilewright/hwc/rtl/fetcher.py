@@ -37,7 +37,7 @@ class Fetcher(Elaboratable):
         self.word = Signal(port.data.shape())
         self.count = Signal(32)
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, _: object) -> Module:
         m = Module()
         m.submodules.places = places = SyncFIFOBuffered(width=len(self.buffer), depth=IN_FLIGHT)
         port = self.port

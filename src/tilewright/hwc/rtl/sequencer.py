@@ -50,7 +50,7 @@ class Sequencer(Elaboratable):
         self.moves = {operand: Signal(name=f"moves_{operand}") for operand in "WIO"}
         self.slides = Signal()
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, _: object) -> Module:
         m = Module()
         loops, count = self.config.loops, self.config.count_bits
         index = [Signal(count, name=f"index{i}") for i in range(loops)]

@@ -31,7 +31,7 @@ class WeightUnit(Elaboratable):
         self.go = Signal()
         self.is_idle = Signal()
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, _: object) -> Module:
         m = Module()
         m.submodules.walker = walker = self.walker
         m.submodules.fetcher = fetcher = self.fetcher
@@ -87,7 +87,7 @@ class SumUnit(Elaboratable):
         """Whether the unit, not the multipliers, reads the buffer; and where."""
         self.enable = Signal()
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, _: object) -> Module:
         m = Module()
         m.submodules.walker = walker = self.walker
         m.submodules.fetcher = fetcher = self.fetcher
@@ -205,7 +205,7 @@ class InputUnit(Elaboratable):
         self.slides = Signal()
         self.is_idle = Signal()
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, _: object) -> Module:
         m = Module()
         m.submodules.walker = walker = self.walker
         m.submodules.fetcher = fetcher = self.fetcher

@@ -43,7 +43,7 @@ class Walker(Elaboratable):
         self.memory = Signal(config.address_bits)
         self.buffer = Signal(len(self.pitches[0]))
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, _: object) -> Module:
         m = Module()
         rank = len(self.dims)
         lengths = [Signal(self.count_bits, name=f"length{i}") for i in range(rank)]
