@@ -17,6 +17,7 @@ from tilewright.cli.options import (
 )
 from tilewright.cli.output import output_width, print_json, print_problem, print_report, stamp
 from tilewright.errors import InputError, Problem
+from tilewright.hwc.baseline import PLANES
 from tilewright.hwc.config import HwcConfig, load_config
 from tilewright.hwc.program import lower
 from tilewright.hwc.study import MOST_STEPS, Plan, plan_json, plan_layer
@@ -43,6 +44,9 @@ def hwc_command(  # noqa: PLR0913, PLR0917
     vcd: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the waveforms of the run there.")
     ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Run the baseline's nests on the RTL, too.")
+    ] = False,
     simulator: Annotated[
         str | None,
         typer.Option(help="amaranth or verilator; by the length of the run if left out."),
@@ -84,7 +88,13 @@ def hwc_command(  # noqa: PLR0913, PLR0917
     memories = Memories(stall_percent=stalls, seed=seed)
     with _stage("simulating"):
         study = study_layer(
-            plan, simulator=simulator, memories=memories, most_steps=steps, seed=seed, vcd=vcd
+            plan,
+            simulator=simulator,
+            memories=memories,
+            most_steps=steps,
+            seed=seed,
+            measure=PLANES if baseline else (),
+            vcd=vcd,
         )
     code = 0 if study.run.is_correct and study.agrees else FAILED
     if json:
@@ -128,7 +138,7 @@ def _write_verilog(block: HwcConfig, folder: Path) -> dict[str, object]:
         size = synthesize(path)
     if sys.stderr.isatty():
         print_problem(f"wrote {path}")
-    found = {"file": str(path)}
+    found: dict[str, object] = {"file": str(path)}
     return found | ({"cells": size.cells, "memory_bits": size.memory_bits} if size else {})
 
 

@@ -115,7 +115,7 @@ def _named(name: str, buffer_bytes: int, lanes: int = 1) -> HwcConfig:
 CONFIGS = {
     config.name: config
     for config in (
-        HwcConfig("tiny", 64, 64, 32, rows=16, columns=16, loops=12, count_bits=8),
+        HwcConfig("tiny", 64, 64, 32, lanes=2, rows=16, columns=16, loops=12, count_bits=8),
         _named("1KiB", 1024),
         _named("2KiB", 2048),
         _named("small", 4096, lanes=4),

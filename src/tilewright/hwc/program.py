@@ -235,7 +235,7 @@ def _lower(
 
 def _spans(nest: Nest, depth: int, convolution: Convolution) -> dict[str, int]:
     """The extent of a full tile along each dim."""
-    spans = dict.fromkeys(DIMS, 1)
+    spans: dict[str, int] = dict.fromkeys(DIMS, 1)
     for loop in nest.loops[depth:]:
         spans[loop.dim] *= loop.extent
     return {dim: min(span, convolution.sizes[dim]) for dim, span in spans.items()}

@@ -3,6 +3,11 @@
 Owns: memories as Python processes at the ports.
 """
 
+# Amaranth's stubs leave much unknown.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeArgument=false
+
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,12 +17,13 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from amaranth.sim import Simulator, SimulatorContext
+from amaranth.sim import Simulator
+from amaranth.sim._async import TestbenchContext
 
 from tilewright.hwc.reference import Words
 from tilewright.hwc.rtl.block import Block
 from tilewright.hwc.rtl.ports import ReadPort, WritePort
-from tilewright.hwc.simulate import COUNTED, NOTHING, PATIENCE_CYCLES, Job, Outcome
+from tilewright.hwc.simulate import COUNTED, NOTHING, Job, Outcome
 
 _PERIOD = 1e-8
 
@@ -54,7 +60,7 @@ class _Bench:
         count = int(np.prod(job.program.convolution.shape("O")))
         self.outputs = np.full(count, NOTHING, dtype=np.int64)
         self.sums = np.full(count, 0, dtype=np.int64)
-        self.moved = dict.fromkeys(COUNTED, 0)
+        self.moved: dict[str, int] = dict.fromkeys(COUNTED, 0)
         self.counters: dict[str, int] = {}
         self.is_done = False
         self.readers = (
@@ -63,7 +69,7 @@ class _Bench:
             _Reader(block.sums_in, "sums_in", self.sums),
         )
 
-    async def run(self, ctx: SimulatorContext) -> None:
+    async def run(self, ctx: TestbenchContext) -> None:
         block = self.block
         await self._write_program(ctx)
         ctx.set(block.start, 1)
@@ -72,7 +78,7 @@ class _Bench:
         await ctx.tick()
         cycle = last_sign = 0
         signs: tuple[int, ...] = ()
-        while not ctx.get(block.is_done) and cycle - last_sign < PATIENCE_CYCLES:
+        while not ctx.get(block.is_done) and cycle - last_sign < self.job.memories.patience_cycles:
             self._offer(ctx, cycle)
             events = self._handshakes(ctx)
             await ctx.tick()
@@ -84,7 +90,7 @@ class _Bench:
         self.is_done = bool(ctx.get(block.is_done))
         self.counters = {name: ctx.get(signal) for name, signal in block.counters.items()}
 
-    async def _write_program(self, ctx: SimulatorContext) -> None:
+    async def _write_program(self, ctx: TestbenchContext) -> None:
         block, values = self.block, self.job.program.registers(self.job.config)
         ctx.set(block.load, 1)
         for number, value in enumerate(values.values()):
@@ -93,7 +99,7 @@ class _Bench:
             await ctx.tick()
         ctx.set(block.load, 0)
 
-    def _offer(self, ctx: SimulatorContext, cycle: int) -> None:
+    def _offer(self, ctx: TestbenchContext, cycle: int) -> None:
         """Decide what every port offers in this cycle."""
         memories = self.job.memories
         for reader in self.readers:
@@ -111,7 +117,7 @@ class _Bench:
         percent = self.job.memories.stall_percent
         return percent == 0 or self.random.randrange(100) >= percent
 
-    def _handshakes(self, ctx: SimulatorContext) -> list[Callable[[int], None]]:
+    def _handshakes(self, ctx: TestbenchContext) -> list[Callable[[int], None]]:
         """What happens at the next clock edge."""
         events: list[Callable[[int], None]] = []
         for reader in self.readers:
@@ -126,7 +132,7 @@ class _Bench:
         return events
 
     def _answer(
-        self, reader: _Reader, ctx: SimulatorContext, port: ReadPort
+        self, reader: _Reader, ctx: TestbenchContext, port: ReadPort
     ) -> Callable[[int], None]:
         def happen(_: int) -> None:
             reader.waiting.popleft()
@@ -135,7 +141,7 @@ class _Bench:
 
         return happen
 
-    def _store(self, out: WritePort, ctx: SimulatorContext) -> Callable[[int], None]:
+    def _store(self, out: WritePort, ctx: TestbenchContext) -> Callable[[int], None]:
         address, data, is_result = ctx.get(out.address), ctx.get(out.data), ctx.get(out.is_result)
 
         def happen(_: int) -> None:

@@ -18,9 +18,6 @@ from tilewright.hwc.program import Program
 from tilewright.hwc.reference import Tensors, Words, convolve, random_tensors, requantise
 from tilewright.hwc.verilog import missing_amaranth
 
-PATIENCE_CYCLES = 20_000
-"""A block that takes no step and moves no word for so long is stuck."""
-
 COUNTED = ("inputs", "weights", "sums_in", "sums_out", "results")
 
 
@@ -33,12 +30,14 @@ class Memories:
         stall_percent: of the cycles in which a port is not ready, or gives no answer, at random.
         dead: a port that never answers: `inputs`, `weights` or `sums`; empty for none.
         seed: of the stalls.
+        patience_cycles: a block that takes no step and moves no word for so long is stuck.
     """
 
     latency_cycles: int = 1
     stall_percent: int = 0
     dead: str = ""
     seed: int = 0
+    patience_cycles: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ def simulate(  # noqa: PLR0913
     tensors = random_tensors(program.convolution, config.data_bits, seed)
     job = Job(program, config, tensors, memories or Memories())
     outcome = _find(simulator)(job, vcd)
-    _check(outcome)
+    _check(outcome, job.memories)
     sums = convolve(program.convolution, tensors)
     expected = requantise(sums, bits=config.data_bits, shift=program.shift, relu=program.relu)
     moved = outcome.moved
@@ -170,12 +169,12 @@ def _find(simulator: str) -> Simulator:
     return run_interpreted
 
 
-def _check(outcome: Outcome) -> None:
+def _check(outcome: Outcome, memories: Memories) -> None:
     if not outcome.is_done:
         moved = ", ".join(f"{name} {words:,}" for name, words in outcome.moved.items())
         what = (
-            f"the block is stuck: no step and no word for {PATIENCE_CYCLES:,} cycles, after "
-            f"{outcome.counters['steps']:,} steps; words moved: {moved}"
+            f"the block is stuck: no step and no word for {memories.patience_cycles:,} cycles, "
+            f"after {outcome.counters['steps']:,} steps; words moved: {moved}"
         )
         raise SimulationError(Problem(what, "see that every memory port answers", "simulation"))
     for name, words in outcome.moved.items():

@@ -6,7 +6,7 @@ Non-goals: how it is shown (`report/hwc.py`).
 """
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import sqrt
 from pathlib import Path
 
 from tilewright.errors import InfeasibleError
@@ -217,11 +217,11 @@ def crop_plan(plan: Plan, most_steps: int) -> tuple[Plan, dict[str, int]]:
     if steps <= most_steps:
         return plan, {}
     sizes = plan.layer.sizes
-    cut: dict[str, int] = {}
     share = most_steps / steps
-    for dim in ("P", "Q"):
-        cut[dim] = max(1, ceil(sizes.get(dim, 1) * share))
-        share *= sizes.get(dim, 1) / cut[dim]
+    height, width = sizes.get("P", 1), sizes.get("Q", 1)
+    rows = max(1, int(height * sqrt(share)))
+    columns = max(1, min(width, int(width * share * height / rows)))
+    cut = {"P": rows, "Q": columns}
     cut = {dim: size for dim, size in cut.items() if size < sizes.get(dim, 1)}
     layer = _crop(plan.layer, cut)
     cost = evaluate(layer, plan.config.to_hardware(), plan.cost.mapping)
@@ -252,6 +252,7 @@ def study_layer(  # noqa: PLR0913
     memories: Memories | None = None,
     most_steps: int = MOST_STEPS,
     seed: int = 0,
+    measure: tuple[int, ...] = (),
     vcd: Path | None = None,
 ) -> Study:
     """Run a plan on the block's RTL.
@@ -262,6 +263,7 @@ def study_layer(  # noqa: PLR0913
         memories: how the memories at the ports behave.
         most_steps: a longer layer is cropped in space.
         seed: of the operands.
+        measure: the baselines that are run, too, by output planes.
         vcd: where to write the waveforms.
 
     Raises:
@@ -277,14 +279,26 @@ def study_layer(  # noqa: PLR0913
     run = simulate(program, plan.config, simulator=chosen, memories=memories, seed=seed, vcd=vcd)
     convolution = cropped.convolution
     baselines = {planes: baseline_words_16(convolution, planes) for planes in PLANES}
-    return Study(cropped, program, run, chosen, cut, baselines, {})
+    measured = {
+        planes: run_baseline(cropped.layer, planes, simulator=chosen, seed=seed)
+        for planes in measure
+    }
+    wrong = sum(other.wrong for other in measured.values())
+    words = {planes: other.port_words_16 for planes, other in measured.items()}
+    return Study(
+        cropped, program, replace(run, wrong=run.wrong + wrong), chosen, cut, baselines, words
+    )
 
 
 def run_baseline(
-    layer: Workload, planes: int, *, simulator: str = "verilator", seed: int = 0
+    layer: Workload,
+    planes: int,
+    *,
+    config: HwcConfig = BASELINE_CONFIG,
+    simulator: str = "verilator",
+    seed: int = 0,
 ) -> Run:
-    """Run the baseline's nest on the same RTL with the baseline's buffers."""
-    config = BASELINE_CONFIG
+    """Run the baseline's nest, with so many output planes, on this RTL with HWCE's buffers."""
     work = fit_widths(layer, config)
     mapping = baseline_mapping(read_convolution(work), planes)
     program = lower(mapping, work, config, shift=_shift(layer))

@@ -17,7 +17,7 @@ import numpy as np
 
 from tilewright.errors import MissingToolError, Problem
 from tilewright.hwc.config import HwcConfig
-from tilewright.hwc.simulate import NOTHING, PATIENCE_CYCLES, Job, Outcome
+from tilewright.hwc.simulate import NOTHING, Job, Outcome
 from tilewright.hwc.verilog import TOP, convert_block
 
 _PORTS = ("", "inputs", "weights", "sums")
@@ -80,14 +80,15 @@ def _verilator_version() -> str:
     ).stdout
 
 
+# With -O2 the compiler takes many times as long, and the simulator is hardly faster.
 def _compile(work: Path, text: str, bench: str, *, trace: bool) -> None:
     source, main = work / f"{TOP}.v", work / "testbench.cpp"
     source.write_text(text, encoding="utf-8")
     main.write_text(bench, encoding="utf-8")
     command = [
         "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert",
-        "-Wno-fatal", "-Wno-lint", "-CFLAGS", "-O2" + (" -DWITH_TRACE" if trace else ""),
-        *(["--trace"] if trace else []),
+        "-Wno-fatal", "-Wno-lint", "-MAKEFLAGS", "OPT_FAST=-O1 OPT_GLOBAL=-O1",
+        *(["--trace", "-CFLAGS", "-DWITH_TRACE"] if trace else []),
         "--top-module", TOP, "--Mdir", str(work / "obj"), str(source), str(main),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=work)
@@ -103,7 +104,7 @@ def _write_job(job: Job, path: Path) -> None:
     head = [
         len(registers), len(tensors.inputs), len(tensors.weights), outputs,
         memories.latency_cycles - 1, memories.stall_percent, _PORTS.index(memories.dead),
-        memories.seed, PATIENCE_CYCLES,
+        memories.seed, memories.patience_cycles,
     ]  # fmt: skip
     words = np.concatenate([np.array([*head, *registers]), tensors.inputs, tensors.weights])
     words.astype(np.uint32).tofile(path)

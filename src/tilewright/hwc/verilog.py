@@ -3,6 +3,11 @@
 Owns: writing it, and finding out what tools say of it.
 """
 
+# Amaranth's stubs leave much unknown.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeArgument=false
+
 import json
 import shutil
 import subprocess
@@ -82,10 +87,11 @@ def synthesize(path: Path) -> Size | None:
     if program is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder, "size.json")
+        memories, told = Path(folder, "memories.json"), Path(folder, "size.json")
         script = (
-            f'read_verilog "{path}"; hierarchy -top {TOP}; proc; flatten; opt; memory -nomap; '
-            f"opt -full; techmap; opt; clean; tee -o {told} stat -json"
+            f'read_verilog "{path}"; hierarchy -top {TOP}; proc; flatten; opt; '
+            f"tee -o {memories} stat -json; memory -nomap; techmap; opt_clean; "
+            f"tee -o {told} stat -json"
         )
         done = subprocess.run(
             [program, "-q", "-p", script], capture_output=True, text=True, check=False
@@ -94,7 +100,8 @@ def synthesize(path: Path) -> Size | None:
             what = f"Yosys failed: {(done.stderr or done.stdout)[-400:]}"
             raise MissingToolError(Problem(what, "apt-get install yosys"))
         design = json.loads(told.read_text("utf-8"))["design"]
-    return Size(design["num_cells_by_type"], design["num_memory_bits"])
+        bits = json.loads(memories.read_text("utf-8"))["design"]["num_memory_bits"]
+    return Size(design["num_cells_by_type"], bits)
 
 
 def missing_amaranth() -> MissingToolError:

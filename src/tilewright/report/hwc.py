@@ -31,18 +31,25 @@ def study_report(study: Study, width: int) -> RenderableType:
         f"cycles    {run.cycles:,}; {plan.model_cycles:,} if transfers hid behind the work",
         f"MACs busy {study.utilization:.1%} of the cycles, {plan.config.lanes} multipliers",
         f"traffic   {run.port_words_16:,} words of 16 bits, a sum being two",
-        "baseline  "
-        + ", ".join(
-            f"{planes} planes {words / run.port_words_16:.1f}×"
-            for planes, words in study.baselines.items()
-        )
-        + " as much",
+        f"baseline  {_baselines(study)}",
         f"simulator {study.simulator}",
     ]
     if study.cropped:
         sizes = " ".join(f"{dim}{size}" for dim, size in study.cropped.items())
         lines.append(f"cropped   to {sizes}: the whole layer would take long; see --steps")
     return Group(_heading(plan), table, Text("\n".join(lines)))
+
+
+def _baselines(study: Study) -> str:
+    """How many times the block's traffic each baseline has; `measured` if it ran and agreed."""
+    found: list[str] = []
+    for planes, words in study.baselines.items():
+        measured = study.measured_baselines.get(planes)
+        how = "by the formula" if measured is None else f"{measured:,} measured"
+        label = "plane" if planes == 1 else "planes"
+        times = (measured or words) / study.run.port_words_16
+        found.append(f"{planes} {label} {times:.1f}× as much ({how})")
+    return ", ".join(found)
 
 
 def _heading(plan: Plan) -> RenderableType:

@@ -6,7 +6,12 @@ When the tile slides, coordinates that stay keep their slots; the others' are gi
 circular addressing that works for gaps too.
 """
 
-from amaranth.hdl import Const, Elaboratable, Module, Mux, Signal, signed, unsigned
+# Amaranth's stubs leave much unknown.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeArgument=false
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, signed, unsigned
 from amaranth.lib.memory import Memory
 
 from tilewright.hwc.config import HwcConfig
@@ -63,44 +68,24 @@ class AxisTable(Elaboratable):
         self.slot = Signal(slot)
         self.is_padding = Signal()
 
-    def elaborate(self, _: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        slots, owners = (
-            self._memory(m, "slots", self.slot_bits),
-            self._memory(m, "owners", self.count_bits),
-        )
+        slots = self._memory(m, "slots", self.slot_bits)
+        owners = self._memory(m, "owners", self.count_bits)
         listed = self._memory(m, "listed", self.slot_bits + self.count_bits)
+        x, in_range, step, at_end = self._enumerate(m)
         used = Signal(self.size)
+        held_in, is_held = self._look_up(m, x, used, slots, owners)
+        free = Signal(self.slot_bits)
+        listing = Signal()
+        slot = Signal(self.slot_bits)
+        allots = self._note(m, x, free, slots, owners)
+        self._list(m, x, slot, listing, listed)
+        is_free = ~used.bit_select(free, 1)
         found = Signal(self.size)
         before = Signal(self.slot_bits + 1)
         seen = Signal(self.slot_bits + 1)
-
-        x, in_range, step, at_end = self._enumerate(m)
-        place = x[: self.slot_bits]
-        lookup, owner = slots.read_port(domain="comb"), owners.read_port(domain="comb")
-        m.d.comb += [lookup.addr.eq(place), owner.addr.eq(lookup.data)]
-        is_held = Signal()
-        m.d.comb += is_held.eq(
-            used.bit_select(lookup.data, 1) & (owner.data == x[: self.count_bits])
-        )
-
-        free = Signal(self.slot_bits)
-        is_free = Signal()
-        m.d.comb += is_free.eq(~used.bit_select(free, 1))
-        write, own, note = slots.write_port(), owners.write_port(), listed.write_port()
-        listing = Signal()
-        slot = Signal(self.slot_bits)
-        m.d.comb += [
-            write.addr.eq(place),
-            write.data.eq(free),
-            own.addr.eq(free),
-            own.data.eq(x[: self.count_bits]),
-            note.addr.eq(self.total[: self.slot_bits]),
-            note.data.eq(x[: self.count_bits] << self.slot_bits | slot),
-            note.en.eq(listing),
-        ]
-        with m.If(listing):
-            m.d.sync += self.total.eq(self.total + 1)
+        m.d.comb += self.is_same.eq((self.total == seen) & (before == seen))
 
         with m.FSM():
             with m.State("IDLE"):
@@ -116,27 +101,65 @@ class AxisTable(Elaboratable):
                         m.d.sync += self.total.eq(0)
                     m.next = "FILL"
             with m.State("COMPARE"):
-                m.d.comb += [step.eq(1), slot.eq(lookup.data), listing.eq(in_range & is_held)]
+                m.d.comb += [step.eq(1), slot.eq(held_in), listing.eq(in_range & is_held)]
                 with m.If(in_range):
                     m.d.sync += seen.eq(seen + 1)
                 with m.If(in_range & is_held):
-                    m.d.sync += found.bit_select(lookup.data, 1).eq(1)
+                    m.d.sync += found.bit_select(held_in, 1).eq(1)
                 with m.If(at_end):
                     m.next = "IDLE"
             with m.State("FILL"):
                 wanted = in_range & ~is_held
                 m.d.comb += [step.eq(~wanted | is_free), slot.eq(free)]
-                m.d.comb += [listing.eq(wanted & is_free)]
-                m.d.comb += [write.en.eq(listing), own.en.eq(listing)]
+                m.d.comb += [listing.eq(wanted & is_free), allots.eq(listing)]
                 with m.If(listing):
                     m.d.sync += used.bit_select(free, 1).eq(1)
                 with m.If(wanted):
                     m.d.sync += free.eq(free + 1)
                 with m.If(step & at_end):
                     m.next = "IDLE"
-        m.d.comb += self.is_same.eq((self.total == seen) & (before == seen))
         self._answer(m, slots, listed)
         return m
+
+    def _look_up(
+        self, m: Module, x: Signal, used: Signal, slots: Memory, owners: Memory
+    ) -> tuple[Signal, Signal]:
+        """The slot in which a coordinate may lie, and whether it does: the slot must know of it."""
+        slot, owner = slots.read_port(domain="comb"), owners.read_port(domain="comb")
+        held_in = Signal(self.slot_bits)
+        is_held = Signal()
+        m.d.comb += [
+            slot.addr.eq(x[: self.slot_bits]),
+            held_in.eq(slot.data),
+            owner.addr.eq(held_in),
+            is_held.eq(used.bit_select(held_in, 1) & (owner.data == x[: self.count_bits])),
+        ]
+        return held_in, is_held
+
+    def _note(self, m: Module, x: Signal, free: Signal, slots: Memory, owners: Memory) -> Signal:
+        """Give a coordinate the free slot, when the signal returned is set."""
+        slot, owner = slots.write_port(), owners.write_port()
+        allots = Signal()
+        m.d.comb += [
+            slot.en.eq(allots),
+            slot.addr.eq(x[: self.slot_bits]),
+            slot.data.eq(free),
+            owner.en.eq(allots),
+            owner.addr.eq(free),
+            owner.data.eq(x[: self.count_bits]),
+        ]
+        return allots
+
+    def _list(self, m: Module, x: Signal, slot: Signal, listing: Signal, listed: Memory) -> None:
+        """Append a coordinate and its slot to the list."""
+        entry = listed.write_port()
+        m.d.comb += [
+            entry.en.eq(listing),
+            entry.addr.eq(self.total[: self.slot_bits]),
+            entry.data.eq(Cat(slot, x[: self.count_bits])),
+        ]
+        with m.If(listing):
+            m.d.sync += self.total.eq(self.total + 1)
 
     def _memory(self, m: Module, name: str, bits: int) -> Memory:
         memory = Memory(shape=unsigned(bits), depth=1 << self.slot_bits, init=[])

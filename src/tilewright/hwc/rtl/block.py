@@ -1,5 +1,10 @@
 """The block: registers, sequencer, three units with their buffers, and the multipliers."""
 
+# Amaranth's stubs leave much unknown.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeArgument=false
+
 from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, signed
 
 from tilewright.hwc.config import SUM_BITS, HwcConfig
@@ -53,7 +58,7 @@ class Block(Elaboratable):
             *self.counters.values(),
         ]  # fmt: skip
 
-    def elaborate(self, _: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config, registers = self.config, self.registers
         with m.If(self.load):

@@ -1,5 +1,10 @@
 """A buffer: as many banks as there are lanes, neighbours in neighbouring banks."""
 
+# Amaranth's stubs leave much unknown.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeArgument=false
+
 from amaranth.hdl import Array, Elaboratable, Module, Signal, signed
 from amaranth.lib.memory import Memory
 
@@ -34,7 +39,7 @@ class Buffer(Elaboratable):
         self.bank_place = Signal(address)
         self.bank_data = [Signal(signed(bits), name=f"bank_data{i}") for i in range(banks)]
 
-    def elaborate(self, _: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         shift = (self.banks - 1).bit_length()
         bank = Signal(max(1, shift))

@@ -1,5 +1,10 @@
 """The fetcher: asks memory for words and puts the answers where they belong, in order."""
 
+# Amaranth's stubs leave much unknown.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeArgument=false
+
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib.fifo import SyncFIFOBuffered
 
@@ -37,10 +42,12 @@ class Fetcher(Elaboratable):
         self.word = Signal(port.data.shape())
         self.count = Signal(32)
 
-    def elaborate(self, _: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.places = places = SyncFIFOBuffered(width=len(self.buffer), depth=IN_FLIGHT)
         port = self.port
+        in_flight = Signal(range(IN_FLIGHT + 1))
+        m.d.sync += in_flight.eq(in_flight + self.is_taken - self.arrives)
         m.d.comb += [
             port.ask.eq(self.ask & places.w_rdy),
             port.address.eq(self.memory),
@@ -52,7 +59,7 @@ class Fetcher(Elaboratable):
             places.r_en.eq(self.arrives),
             self.place.eq(places.r_data),
             self.word.eq(port.data),
-            self.is_idle.eq(places.level == 0),
+            self.is_idle.eq(in_flight == 0),
         ]
         with m.If(self.arrives):
             m.d.sync += self.count.eq(self.count + 1)

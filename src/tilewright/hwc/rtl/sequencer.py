@@ -5,6 +5,11 @@ buffers, row and column of the input) over all loops up to itself. A step is tak
 loop that has a next iteration that exists; all loops inside take over its sums.
 """
 
+# Amaranth's stubs leave much unknown.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeArgument=false
+
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
@@ -50,7 +55,7 @@ class Sequencer(Elaboratable):
         self.moves = {operand: Signal(name=f"moves_{operand}") for operand in "WIO"}
         self.slides = Signal()
 
-    def elaborate(self, _: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         loops, count = self.config.loops, self.config.count_bits
         index = [Signal(count, name=f"index{i}") for i in range(loops)]

@@ -3,7 +3,12 @@
 `go` tells a unit that its tile may have moved to `at`; `is_idle` says that the tile is there.
 """
 
-from amaranth.hdl import Array, Const, Elaboratable, Module, Mux, Signal, signed
+# Amaranth's stubs leave much unknown.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeArgument=false
+
+from amaranth.hdl import Const, Elaboratable, Module, Mux, Signal, Value, signed
 
 from tilewright.hwc.config import SUM_BITS, HwcConfig
 from tilewright.hwc.rtl.axis import AxisTable
@@ -31,11 +36,11 @@ class WeightUnit(Elaboratable):
         self.go = Signal()
         self.is_idle = Signal()
 
-    def elaborate(self, _: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walker = walker = self.walker
         m.submodules.fetcher = fetcher = self.fetcher
-        m.d.comb += _connect(fetcher, walker, self.buffer)
+        _connect(m, fetcher, walker, self.buffer)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.is_idle.eq(1), walker.set_up.eq(self.go)]
@@ -87,11 +92,11 @@ class SumUnit(Elaboratable):
         """Whether the unit, not the multipliers, reads the buffer; and where."""
         self.enable = Signal()
 
-    def elaborate(self, _: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walker = walker = self.walker
         m.submodules.fetcher = fetcher = self.fetcher
-        m.d.comb += _connect(fetcher, walker, self.buffer)
+        _connect(m, fetcher, walker, self.buffer)
         is_there = Signal()
         is_over = Signal()
         is_result = Signal()
@@ -205,7 +210,7 @@ class InputUnit(Elaboratable):
         self.slides = Signal()
         self.is_idle = Signal()
 
-    def elaborate(self, _: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walker = walker = self.walker
         m.submodules.fetcher = fetcher = self.fetcher
@@ -297,7 +302,7 @@ class InputUnit(Elaboratable):
         ]
         return row, column, first_row
 
-    def _first_column(self, row: Signal | Array) -> Mux:
+    def _first_column(self, row: Value) -> Value:
         """Of a row that was kept only the new columns are fetched."""
         return Mux(row < self.rows.kept, self.columns.kept, 0)
 
@@ -311,9 +316,9 @@ class InputUnit(Elaboratable):
             m.d.comb += self.walker.step.eq(1)
 
 
-def _connect(fetcher: Fetcher, walker: Walker, buffer: Buffer) -> list[object]:
+def _connect(m: Module, fetcher: Fetcher, walker: Walker, buffer: Buffer) -> None:
     """What the walker names is fetched, and what arrives is written."""
-    return [
+    m.d.comb += [
         fetcher.memory.eq(walker.memory),
         fetcher.buffer.eq(walker.buffer),
         buffer.put.eq(fetcher.arrives),

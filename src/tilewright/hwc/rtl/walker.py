@@ -1,5 +1,10 @@
 """The walker: every word of a box, one a cycle, with its address in memory and in the buffer."""
 
+# Amaranth's stubs leave much unknown.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeArgument=false
+
 from functools import reduce
 from operator import or_
 
@@ -43,7 +48,7 @@ class Walker(Elaboratable):
         self.memory = Signal(config.address_bits)
         self.buffer = Signal(len(self.pitches[0]))
 
-    def elaborate(self, _: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         rank = len(self.dims)
         lengths = [Signal(self.count_bits, name=f"length{i}") for i in range(rank)]
