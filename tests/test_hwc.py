@@ -94,6 +94,15 @@ def test_amaranth_agrees_on_what_is_special(layer: Workload, nest: str) -> None:
     check(case, simulate(case.program, TINY, seed=3), TINY)
 
 
+def test_eight_bits_saturate_and_are_cut_off_below_zero() -> None:
+    config = replace(TINY, data_bits=8, lanes=1)
+    layer = fit_widths(SMALL, config)
+    program = lower(parse_mapping(SPILLS), layer, config, shift=7, relu=True)
+    run = simulate(program, config, seed=5)
+    assert run.is_correct
+    assert not simulate(with_registers(program, relu=0), config, seed=5).is_correct
+
+
 def run_random(count: int, seed: str) -> Counter[str]:
     kinds: Counter[str] = Counter()
     for number in range(count):
@@ -202,7 +211,7 @@ def test_limits_are_named_with_what_would_do() -> None:
     assert "the nest is 6 loops long, the block's limit is 2" in refusal(SMALL, small, long)
     large = conv2d("large", K=1, C=1, P=300, Q=1, R=1, S=1)
     text = refusal(large, "DRAM[W I O]: P300\nBUF[W I O]:", TINY)
-    assert "a counter reaches 302: 9 bits, the block's have 8" in text
+    assert "a counter reaches 301: 9 bits, the block's have 8" in text
 
 
 def test_only_convolutions_run() -> None:

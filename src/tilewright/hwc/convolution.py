@@ -29,6 +29,7 @@ class Axis:
         dilation: input words from a filter word to the next.
         padding: coordinates before the first word.
         length: the words there are.
+        last: the last coordinate that is touched, padding included.
     """
 
     outer: str
@@ -37,6 +38,11 @@ class Axis:
     dilation: int
     padding: int
     length: int
+    last: int
+
+    def reach(self, spans: dict[str, int]) -> int:
+        """Over how many coordinates a tile of these extents reaches."""
+        return self.stride * (spans[self.outer] - 1) + self.dilation * (spans[self.inner] - 1) + 1
 
     @property
     def repeat(self) -> tuple[int, int]:
@@ -88,7 +94,7 @@ def read_convolution(workload: Workload) -> Convolution:
     >>> from tilewright.ir.workload import conv2d
     >>> layer = conv2d("c", K=2, C=1, P=4, Q=4, R=3, S=3, stride=2, padding=1, in_height=8)
     >>> read_convolution(layer).rows
-    Axis(outer='P', inner='R', stride=2, dilation=1, padding=1, length=8)
+    Axis(outer='P', inner='R', stride=2, dilation=1, padding=1, length=8, last=8)
     """
     names = sorted(operand.name for operand in workload.operands)
     sizes = dict.fromkeys(DIMS, 1) | workload.sizes
@@ -119,7 +125,7 @@ def _axis(image: Operand, outer: str, inner: str, sizes: dict[str, int]) -> Axis
         (rank for rank in image.ranks if {outer, inner} & {t.dim for t in rank.terms}), None
     )
     if rank is None:
-        return Axis(outer, inner, 1, 1, 0, 1) if sizes[outer] == sizes[inner] == 1 else None
+        return Axis(outer, inner, 1, 1, 0, 1, 0) if sizes[outer] == sizes[inner] == 1 else None
     step = {term.dim: term.coefficient for term in rank.terms}
     if not set(step) <= {outer, inner}:
         return None
@@ -128,7 +134,7 @@ def _axis(image: Operand, outer: str, inner: str, sizes: dict[str, int]) -> Axis
     stride, dilation = step.get(outer, 1), step.get(inner, 1)
     reach = 1 + stride * (sizes[outer] - 1) + dilation * (sizes[inner] - 1)
     first, stop = (0, reach) if rank.data is None else rank.data
-    return Axis(outer, inner, stride, dilation, first, stop - first)
+    return Axis(outer, inner, stride, dilation, first, stop - first, reach - 1)
 
 
 def _is_plain(workload: Workload, image: Operand) -> bool:

@@ -315,20 +315,13 @@ def _violations(program: Program, config: HwcConfig) -> Iterator[Violation]:
     yield from _buffer_violations(program, config)
     if len(program.loops) > config.loops:
         yield _limit("loops", "the nest is {} loops long", len(program.loops), config.loops)
-    for name, axis in (("rows", convolution.rows), ("columns", convolution.columns)):
-        spans = program.spans["I"]
-        reach = axis.stride * (spans[axis.outer] - 1) + axis.dilation * (spans[axis.inner] - 1) + 1
+    for name, axis in zip(("rows", "columns"), _axes(convolution), strict=True):
+        reach = axis.reach(program.spans["I"])
         reach, most = min(reach, axis.length), getattr(config, name)
         if reach > most:
             power = 1 << (reach - 1).bit_length()
             yield _limit(name, f"an input tile reaches over {{}} {name}", reach, most, power)
-    largest = max(
-        *convolution.sizes.values(),
-        *(
-            axis.length + 2 * axis.padding + axis.stride + axis.dilation
-            for axis in (convolution.rows, convolution.columns)
-        ),
-    )
+    largest = max(*convolution.sizes.values(), *map(_largest_coordinate, _axes(convolution)))
     if largest >= 1 << config.count_bits:
         bits = largest.bit_length()
         what = f"a counter reaches {largest:,}: {bits} bits, the block's have {config.count_bits}"
@@ -339,6 +332,15 @@ def _violations(program: Program, config: HwcConfig) -> Iterator[Violation]:
             bits = (words - 1).bit_length()
             what = f"{operand} has {words:,} words: an address has {config.address_bits} bits"
             yield Violation("HWC", what, f"a configuration with address_bits: {bits}", (operand,))
+
+
+def _axes(convolution: Convolution) -> tuple[Axis, Axis]:
+    return convolution.rows, convolution.columns
+
+
+def _largest_coordinate(axis: Axis) -> int:
+    """The largest number that is counted to on an axis."""
+    return axis.padding + max(axis.length, axis.last) + max(axis.stride, axis.dilation)
 
 
 def _limit(name: str, what: str, found: int, limit: int, enough: int | None = None) -> Violation:

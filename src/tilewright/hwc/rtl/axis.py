@@ -11,7 +11,7 @@ circular addressing that works for gaps too.
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 # pyright: reportMissingTypeArgument=false
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib.memory import Memory
 
 from tilewright.hwc.config import HwcConfig
@@ -105,7 +105,7 @@ class AxisTable(Elaboratable):
                 with m.If(in_range):
                     m.d.sync += seen.eq(seen + 1)
                 with m.If(in_range & is_held):
-                    m.d.sync += found.bit_select(held_in, 1).eq(1)
+                    m.d.sync += found.eq(found | self._bit(held_in))
                 with m.If(at_end):
                     m.next = "IDLE"
             with m.State("FILL"):
@@ -113,7 +113,7 @@ class AxisTable(Elaboratable):
                 m.d.comb += [step.eq(~wanted | is_free), slot.eq(free)]
                 m.d.comb += [listing.eq(wanted & is_free), allots.eq(listing)]
                 with m.If(listing):
-                    m.d.sync += used.bit_select(free, 1).eq(1)
+                    m.d.sync += used.eq(used | self._bit(free))
                 with m.If(wanted):
                     m.d.sync += free.eq(free + 1)
                 with m.If(step & at_end):
@@ -160,6 +160,10 @@ class AxisTable(Elaboratable):
         ]
         with m.If(listing):
             m.d.sync += self.total.eq(self.total + 1)
+
+    def _bit(self, slot: Signal) -> Value:
+        """One bit for a slot; a shifter is far smaller than a choice among all bits."""
+        return (Const(1, self.size) << slot)[: self.size]
 
     def _memory(self, m: Module, name: str, bits: int) -> Memory:
         memory = Memory(shape=unsigned(bits), depth=1 << self.slot_bits, init=[])
