@@ -166,6 +166,17 @@ class MissingToolError(TilewrightError):
         super().__init__(str(problem))
 
 
+class SimulationError(TilewrightError):
+    """A simulated block is stuck, or contradicts what stands at its ports."""
+
+    exit_code = 1
+    kind = "simulation"
+
+    def __init__(self, problem: Problem) -> None:
+        self.problems = (problem,)
+        super().__init__(str(problem))
+
+
 def visible(text: str) -> str:
     """The text with control characters replaced, so that it cannot steer a terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -13,9 +13,15 @@ from collections.abc import Sequence
 
 import typer
 
-from tilewright.cli import compile_, cores, curve, design, evaluate, map_, show, zoo
+from tilewright.cli import compile_, cores, curve, design, evaluate, hwc, map_, show, zoo
 from tilewright.cli.output import print_json, print_problem, version
-from tilewright.errors import InfeasibleError, InputError, MissingToolError, Problem
+from tilewright.errors import (
+    InfeasibleError,
+    InputError,
+    MissingToolError,
+    Problem,
+    SimulationError,
+)
 
 INTERRUPTED, BUG, USAGE = 130, 70, 2
 
@@ -32,6 +38,7 @@ app.command("curve", epilog=curve.EXAMPLE)(curve.curve_command)
 app.command("cores", epilog=cores.EXAMPLE)(cores.cores_command)
 app.command("compile", epilog=compile_.EXAMPLE)(compile_.compile_command)
 app.command("design", epilog=design.EXAMPLE)(design.design_command)
+app.command("hwc", epilog=hwc.EXAMPLE)(hwc.hwc_command)
 app.command("show", epilog=show.EXAMPLE)(show.show_command)
 app.command("zoo", epilog=zoo.EXAMPLE)(zoo.zoo_command)
 
@@ -81,7 +88,7 @@ def _stop(as_json: bool) -> int:
 
 def _fail(error: Exception, as_json: bool) -> int:
     """Show an error in the way that its kind asks for; returns the exit code."""
-    if isinstance(error, InputError | MissingToolError):
+    if isinstance(error, InputError | MissingToolError | SimulationError):
         return _refuse(error.kind, error.problems, error.exit_code, as_json)
     if isinstance(error, InfeasibleError):
         if as_json:

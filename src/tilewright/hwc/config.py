@@ -1,0 +1,190 @@
+"""How large a convolution block is, and the same block as a chip that mappers can price.
+
+Owns: the noun `HwcConfig`, the named configurations, reading one from YAML, `to_hardware`.
+
+Non-goals: the RTL (`hwc/rtl`), and what a mapping needs of a block (`hwc/program.py`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilewright.errors import InputError, Problem, did_you_mean
+from tilewright.ir.document import Reader, read_document
+from tilewright.ir.files import read_source
+from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
+from tilewright.ir.quantity import parse_capacity
+
+SUM_BITS = 32
+DATA_BITS = (8, 16)
+MOST_LANES = 64
+LARGEST_BUFFER_WORDS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class HwcConfig:
+    """The parameters of one block.
+
+    Attributes:
+        name: what messages and files call it.
+        input_words: of the input buffer, in data words.
+        weight_words: of the weight buffer, in data words.
+        sum_words: of the buffer of partial sums, in 32-bit words.
+        lanes: multipliers; each works on an output channel of its own. A power of two.
+        data_bits: of inputs, weights and results: 8 or 16.
+        loops: the longest nest that a program may have.
+        rows: the longest stretch of input rows that one tile may reach over. A power of two.
+        columns: likewise for columns.
+        count_bits: of loop counters; every dim is smaller than 2 to that power.
+        address_bits: of an address on a memory port.
+    """
+
+    name: str
+    input_words: int
+    weight_words: int
+    sum_words: int
+    lanes: int = 1
+    data_bits: int = 16
+    loops: int = 16
+    rows: int = 64
+    columns: int = 256
+    count_bits: int = 12
+    address_bits: int = 28
+
+    def __post_init__(self) -> None:
+        problems = list(_check(self))
+        if problems:
+            raise InputError(problems)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The bytes of the three buffers together."""
+        data = (self.input_words + self.weight_words) * self.data_bits
+        return (data + self.sum_words * SUM_BITS) // 8
+
+    def to_hardware(self) -> Hardware:
+        """The block as a chip: unlimited memory, three buffers, a row of multipliers.
+
+        >>> load_config("small").to_hardware().mac_units
+        4
+        """
+        shares = (
+            ("W", self.weight_words * self.data_bits),
+            ("I", self.input_words * self.data_bits),
+            ("O", self.sum_words * SUM_BITS),
+        )
+        fanout = Fanout(x=self.lanes, x_dims=("K",))
+        keeps = frozenset("WIO")
+        return Hardware(
+            f"hwc-{self.name}",
+            (
+                Level("DRAM", word_bits=self.data_bits),
+                Level("BUF", shares, keeps=keeps, word_bits=self.data_bits, fanout=fanout),
+            ),
+            Compute("MAC"),
+        )
+
+
+def _check(config: HwcConfig) -> Iterable[Problem]:
+    where = f"configuration {config.name}"
+    for field in ("lanes", "rows", "columns"):
+        value = getattr(config, field)
+        if value < 1 or value & (value - 1):
+            yield Problem(f"{field} is {value}: expected a power of two", "4 is one", where)
+    if config.lanes > MOST_LANES:
+        yield Problem(f"lanes is {config.lanes}: the limit is {MOST_LANES}", "", where)
+    if config.data_bits not in DATA_BITS:
+        yield Problem(f"data_bits is {config.data_bits}: 8 or 16 are built", "write 16", where)
+    for field in ("input_words", "weight_words", "sum_words"):
+        words = getattr(config, field)
+        if not 2 <= words <= LARGEST_BUFFER_WORDS or words % config.lanes:
+            what = f"{field} is {words} words: from 2 to {LARGEST_BUFFER_WORDS:,}, by lanes"
+            yield Problem(what, "512 is usual", where)
+    for field, low, high in (("loops", 2, 32), ("count_bits", 4, 16), ("address_bits", 8, 32)):
+        value = getattr(config, field)
+        if not low <= value <= high:
+            yield Problem(f"{field} is {value}: from {low} to {high}", "", where)
+
+
+def _named(name: str, buffer_bytes: int, lanes: int = 1) -> HwcConfig:
+    """A block of 16-bit data whose sums take half of its buffers and whose weights a quarter."""
+    words = buffer_bytes // 8
+    return HwcConfig(name, words, words, words, lanes=lanes)
+
+
+CONFIGS = {
+    config.name: config
+    for config in (
+        HwcConfig("tiny", 64, 64, 32, lanes=2, rows=16, columns=16, loops=12, count_bits=8),
+        _named("1KiB", 1024),
+        _named("2KiB", 2048),
+        _named("small", 4096, lanes=4),
+        _named("4KiB", 4096),
+        _named("8KiB", 8192),
+        _named("16KiB", 16384),
+    )
+}
+"""Blocks that have a name. `small` is the one to start with."""
+
+
+def load_config(name: str) -> HwcConfig:
+    """The configuration of that name, or the one in a YAML file.
+
+    Raises: `InputError` if there is neither, or it is wrong.
+
+    >>> load_config("small").buffer_bytes
+    4096
+
+    Source: `docs/hwc.md`.
+    """
+    if name in CONFIGS:
+        return CONFIGS[name]
+    path = Path(name)
+    if not path.is_file():
+        what = f"`{name}` is no file, and no configuration has that name"
+        raise InputError(Problem(what, did_you_mean(name, list(CONFIGS))))
+    return _parse(read_document(read_source(path)), path.stem)
+
+
+_COUNTS = ("loops", "rows", "columns", "count_bits", "address_bits")
+
+
+def _parse(reader: Reader, stem: str) -> HwcConfig:
+    """Read a configuration: its buffers, its array, and the widths of its counters."""
+    name = reader.name("name", stem)
+    data_bits = reader.integer("data_bits", 16)
+    words = _buffer_words(reader, data_bits)
+    lanes = _lanes(reader)
+    small = CONFIGS["small"]
+    counts = {key: reader.integer(key, getattr(small, key)) for key in _COUNTS}
+    reader.finish()
+    if reader.problems:
+        raise InputError(reader.problems)
+    return HwcConfig(
+        name, words["I"], words["W"], words["O"], lanes=lanes, data_bits=data_bits, **counts
+    )
+
+
+def _buffer_words(reader: Reader, data_bits: int) -> dict[str, int]:
+    buffers = reader.child("buffers")
+    if buffers is None:
+        reader.report(None, "`buffers` is missing", "write buffers: {I: 1KiB, W: 1KiB, O: 2KiB}")
+        return dict.fromkeys("IWO", 2)
+    words: dict[str, int] = {}
+    for operand, bits in (("I", data_bits), ("W", data_bits), ("O", SUM_BITS)):
+        text = buffers.text(operand)
+        try:
+            words[operand] = parse_capacity(text, bits) // bits
+        except ValueError as error:
+            buffers.report(operand, f"buffer {operand}: {error}", f"write {operand}: 1KiB")
+            words[operand] = 2
+    buffers.finish()
+    return words
+
+
+def _lanes(reader: Reader) -> int:
+    array = reader.integer_list("array", (3,), at_least=1) or [1, 1, 1]
+    if array[0] > 1 or array[2] > 1:
+        what = f"array {array}: only output channels work in parallel in this block"
+        reader.report("array", what, f"write array: [1, {array[1]}, 1]")
+    return array[1]

@@ -1,0 +1,222 @@
+"""An axis of the input tile: which coordinates it has, and in which slot of the buffer each lies.
+
+A tile's rows are `stride·p + dilation·r` for a range of p and of r: they may have gaps, and
+tiles overlap in every way. So a coordinate is given whatever slot is free, and a table says which.
+When the tile slides, coordinates that stay keep their slots; the others' are given to the new ones:
+circular addressing that works for gaps too.
+"""
+
+# Amaranth's stubs leave much unknown.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeArgument=false
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib.memory import Memory
+
+from tilewright.hwc.config import HwcConfig
+
+
+class AxisTable(Elaboratable):
+    """The coordinates of the tile on one axis.
+
+    Attributes:
+        compare: begins to look which coordinates of the next tile are there already.
+        keep: with `fill`: those found by `compare` stay; else none does.
+        fill: begins to give slots to those that are not there.
+        first: the coordinate of the next tile's first output and filter word.
+        outputs: the length of the next tile along the outer dim.
+        filters: and along the inner one.
+        is_idle: nothing is going on.
+        is_same: after `compare`: the next tile has exactly the coordinates of the present one.
+        total: how many coordinates the tile has; the list of them begins with those kept.
+        kept: how many were kept.
+        list_index: which one of the list is asked for.
+        list_coordinate: the answer.
+        list_slot: and its slot.
+        asked: a coordinate.
+        slot: the slot that it lies in.
+        is_padding: whether it is no word.
+    """
+
+    def __init__(
+        self, config: HwcConfig, registers: dict[str, Signal], name: str, size: int
+    ) -> None:
+        self.size, self.name = size, name
+        self.registers = {
+            key.removeprefix(f"{name}."): value
+            for key, value in registers.items()
+            if key.startswith(f"{name}.")
+        }
+        count, slot = config.count_bits, max(1, (size - 1).bit_length())
+        self.slot_bits, self.count_bits = slot, count
+        self.coordinate = signed(count + 2)
+        self.compare = Signal()
+        self.keep = Signal()
+        self.fill = Signal()
+        self.first = Signal(self.coordinate)
+        self.outputs = Signal(count)
+        self.filters = Signal(count)
+        self.is_idle = Signal()
+        self.is_same = Signal()
+        self.total = Signal(slot + 1)
+        self.kept = Signal(slot + 1)
+        self.list_index = Signal(slot)
+        self.list_coordinate = Signal(count)
+        self.list_slot = Signal(slot)
+        self.asked = Signal(self.coordinate)
+        self.slot = Signal(slot)
+        self.is_padding = Signal()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        slots = self._memory(m, "slots", self.slot_bits)
+        owners = self._memory(m, "owners", self.count_bits)
+        listed = self._memory(m, "listed", self.slot_bits + self.count_bits)
+        x, in_range, step, at_end = self._enumerate(m)
+        used = Signal(self.size)
+        held_in, is_held = self._look_up(m, x, used, slots, owners)
+        free = Signal(self.slot_bits)
+        listing = Signal()
+        slot = Signal(self.slot_bits)
+        allots = self._note(m, x, free, slots, owners)
+        self._list(m, x, slot, listing, listed)
+        is_free = ~used.bit_select(free, 1)
+        found = Signal(self.size)
+        before = Signal(self.slot_bits + 1)
+        seen = Signal(self.slot_bits + 1)
+        m.d.comb += self.is_same.eq((self.total == seen) & (before == seen))
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.is_idle.eq(1)
+                with m.If(self.compare):
+                    m.d.sync += [found.eq(0), seen.eq(0), before.eq(self.total)]
+                    m.d.sync += self.total.eq(0)
+                    m.next = "COMPARE"
+                with m.Elif(self.fill):
+                    m.d.sync += [used.eq(Mux(self.keep, found, 0)), free.eq(0)]
+                    m.d.sync += self.kept.eq(Mux(self.keep, self.total, 0))
+                    with m.If(~self.keep):
+                        m.d.sync += self.total.eq(0)
+                    m.next = "FILL"
+            with m.State("COMPARE"):
+                m.d.comb += [step.eq(1), slot.eq(held_in), listing.eq(in_range & is_held)]
+                with m.If(in_range):
+                    m.d.sync += seen.eq(seen + 1)
+                with m.If(in_range & is_held):
+                    m.d.sync += found.eq(found | self._bit(held_in))
+                with m.If(at_end):
+                    m.next = "IDLE"
+            with m.State("FILL"):
+                wanted = in_range & ~is_held
+                m.d.comb += [step.eq(~wanted | is_free), slot.eq(free)]
+                m.d.comb += [listing.eq(wanted & is_free), allots.eq(listing)]
+                with m.If(listing):
+                    m.d.sync += used.eq(used | self._bit(free))
+                with m.If(wanted):
+                    m.d.sync += free.eq(free + 1)
+                with m.If(step & at_end):
+                    m.next = "IDLE"
+        self._answer(m, slots, listed)
+        return m
+
+    def _look_up(
+        self, m: Module, x: Signal, used: Signal, slots: Memory, owners: Memory
+    ) -> tuple[Signal, Signal]:
+        """The slot in which a coordinate may lie, and whether it does: the slot must know of it."""
+        slot, owner = slots.read_port(domain="comb"), owners.read_port(domain="comb")
+        held_in = Signal(self.slot_bits)
+        is_held = Signal()
+        m.d.comb += [
+            slot.addr.eq(x[: self.slot_bits]),
+            held_in.eq(slot.data),
+            owner.addr.eq(held_in),
+            is_held.eq(used.bit_select(held_in, 1) & (owner.data == x[: self.count_bits])),
+        ]
+        return held_in, is_held
+
+    def _note(self, m: Module, x: Signal, free: Signal, slots: Memory, owners: Memory) -> Signal:
+        """Give a coordinate the free slot, when the signal returned is set."""
+        slot, owner = slots.write_port(), owners.write_port()
+        allots = Signal()
+        m.d.comb += [
+            slot.en.eq(allots),
+            slot.addr.eq(x[: self.slot_bits]),
+            slot.data.eq(free),
+            owner.en.eq(allots),
+            owner.addr.eq(free),
+            owner.data.eq(x[: self.count_bits]),
+        ]
+        return allots
+
+    def _list(self, m: Module, x: Signal, slot: Signal, listing: Signal, listed: Memory) -> None:
+        """Append a coordinate and its slot to the list."""
+        entry = listed.write_port()
+        m.d.comb += [
+            entry.en.eq(listing),
+            entry.addr.eq(self.total[: self.slot_bits]),
+            entry.data.eq(Cat(slot, x[: self.count_bits])),
+        ]
+        with m.If(listing):
+            m.d.sync += self.total.eq(self.total + 1)
+
+    def _bit(self, slot: Signal) -> Value:
+        """One bit for a slot; a shifter is far smaller than a choice among all bits."""
+        return (Const(1, self.size) << slot)[: self.size]
+
+    def _memory(self, m: Module, name: str, bits: int) -> Memory:
+        memory = Memory(shape=unsigned(bits), depth=1 << self.slot_bits, init=[])
+        m.submodules[name] = memory
+        return memory
+
+    def _enumerate(self, m: Module) -> tuple[Signal, Signal, Signal, Signal]:
+        """Go through all coordinates of the next tile, each once, while `step` is set.
+
+        The same coordinate comes again `outer_repeat` outputs further with `inner_repeat` filter
+        words less: from there on, only the last filter words are new.
+        """
+        register, count = self.registers, self.count_bits
+        outer = Signal(count)
+        inner = Signal(count)
+        skipped = Signal(count)
+        row = Signal(self.coordinate)
+        x = Signal(self.coordinate)
+        skip = Signal(self.coordinate)
+        step = Signal()
+        at_end = Signal()
+        in_range = Signal()
+        repeat = register["inner_repeat"]
+        m.d.comb += skipped.eq(Mux(self.filters > repeat, self.filters - repeat, 0))
+        m.d.comb += skip.eq(skipped * register["inner_step"])
+        row_ends = Signal()
+        is_last_row = Signal()
+        m.d.comb += [
+            row_ends.eq(inner + 1 >= self.filters),
+            is_last_row.eq(outer + 1 >= self.outputs),
+            at_end.eq(row_ends & is_last_row),
+            in_range.eq((x >= 0) & (x < register["length"])),
+        ]
+        following = row + register["outer_step"]
+        repeats = outer + 1 >= register["outer_repeat"]
+        begins = self.compare | self.fill | (step & at_end)
+        with m.If(begins):
+            m.d.sync += [outer.eq(0), inner.eq(0), row.eq(self.first), x.eq(self.first)]
+        with m.Elif(step & row_ends):
+            m.d.sync += [outer.eq(outer + 1), row.eq(following)]
+            m.d.sync += inner.eq(Mux(repeats, skipped, 0))
+            m.d.sync += x.eq(following + Mux(repeats, skip, Const(0, self.coordinate)))
+        with m.Elif(step):
+            m.d.sync += [inner.eq(inner + 1), x.eq(x + register["inner_step"])]
+        return x, in_range, step, at_end
+
+    def _answer(self, m: Module, slots: Memory, listed: Memory) -> None:
+        answer, entry = slots.read_port(domain="comb"), listed.read_port(domain="comb")
+        m.d.comb += [
+            answer.addr.eq(self.asked[: self.slot_bits]),
+            self.slot.eq(answer.data),
+            self.is_padding.eq((self.asked < 0) | (self.asked >= self.registers["length"])),
+            entry.addr.eq(self.list_index),
+            self.list_slot.eq(entry.data[: self.slot_bits]),
+            self.list_coordinate.eq(entry.data[self.slot_bits :]),
+        ]

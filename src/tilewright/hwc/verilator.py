@@ -1,0 +1,110 @@
+"""The block in Verilator: compiled once per configuration, and kept.
+
+Owns: building the simulator, the folder where it is kept, running a job in it.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import replace
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from tilewright.errors import MissingToolError, Problem
+from tilewright.hwc.config import HwcConfig
+from tilewright.hwc.simulate import NOTHING, Job, Outcome
+from tilewright.hwc.verilog import TOP, convert_block
+
+_PORTS = ("", "inputs", "weights", "sums")
+_NO_WORD = -(1 << 31)
+
+
+def run_compiled(job: Job, vcd: Path | None = None) -> Outcome:
+    """Run a job in the compiled simulator; with `vcd`, write the waveforms there."""
+    program = build(job.config, trace=vcd is not None)
+    with tempfile.TemporaryDirectory() as folder:
+        given, results = Path(folder, "job"), Path(folder, "results")
+        _write_job(job, given)
+        command = [str(program), str(given), str(results), *([str(vcd)] if vcd else [])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            what = f"the simulator ended with code {done.returncode}: {done.stderr[-500:]}"
+            raise MissingToolError(Problem(what, "remove its folder, so that it is built anew"))
+        outputs = np.fromfile(results, dtype=np.int32).astype(np.int64)
+    told = json.loads(done.stdout)
+    outputs[outputs == _NO_WORD] = NOTHING
+    return Outcome(outputs, told["counters"], told["moved"], bool(told["is_done"]))
+
+
+def build(config: HwcConfig, *, trace: bool = False) -> Path:
+    """Compile the block's simulator, or find it compiled; returns the program.
+
+    Raises: `MissingToolError` if Verilator or a C++ compiler is missing or fails.
+    """
+    if shutil.which("verilator") is None:
+        what = "Verilator is not installed"
+        raise MissingToolError(Problem(what, "apt-get install verilator, or a small layer without"))
+    text, bench = convert_block(replace(config, name=TOP)), _bench()
+    key = sha256(f"{_verilator_version()}\n{trace}\n{bench}\n{text}".encode()).hexdigest()[:24]
+    folder = cache_folder() / key
+    program = folder / f"V{TOP}"
+    if program.is_file():
+        return program
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        _compile(Path(work), text, bench, trace=trace)
+        folder.mkdir(exist_ok=True)
+        # Moved in one step: two builds at once both end with a whole program.
+        Path(work, "obj", f"V{TOP}").replace(program)
+    return program
+
+
+def cache_folder() -> Path:
+    """Where compiled simulators are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tilewright" / "hwc"
+
+
+def _bench() -> str:
+    return resources.files("tilewright.hwc").joinpath("testbench.cpp").read_text("utf-8")
+
+
+def _verilator_version() -> str:
+    return subprocess.run(
+        ["verilator", "--version"], capture_output=True, text=True, check=False
+    ).stdout
+
+
+# With -O2 the compiler takes many times as long, and the simulator is hardly faster.
+def _compile(work: Path, text: str, bench: str, *, trace: bool) -> None:
+    source, main = work / f"{TOP}.v", work / "testbench.cpp"
+    source.write_text(text, encoding="utf-8")
+    main.write_text(bench, encoding="utf-8")
+    command = [
+        "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert",
+        "-Wno-fatal", "-Wno-lint", "-MAKEFLAGS", "OPT_FAST=-O1 OPT_GLOBAL=-O1",
+        *(["--trace", "-CFLAGS", "-DWITH_TRACE"] if trace else []),
+        "--top-module", TOP, "--Mdir", str(work / "obj"), str(source), str(main),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=work)
+    if done.returncode:
+        what = f"Verilator could not build the block: {(done.stderr or done.stdout)[-800:]}"
+        raise MissingToolError(Problem(what, "install verilator, g++ and make"))
+
+
+def _write_job(job: Job, path: Path) -> None:
+    registers = list(job.program.registers(job.config).values())
+    tensors, memories = job.tensors, job.memories
+    outputs = int(np.prod(job.program.convolution.shape("O")))
+    head = [
+        len(registers), len(tensors.inputs), len(tensors.weights), outputs,
+        memories.latency_cycles - 1, memories.stall_percent, _PORTS.index(memories.dead),
+        memories.seed, memories.patience_cycles,
+    ]  # fmt: skip
+    words = np.concatenate([np.array([*head, *registers]), tensors.inputs, tensors.weights])
+    words.astype(np.uint32).tofile(path)
