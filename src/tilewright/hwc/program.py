@@ -22,7 +22,7 @@ from tilewright.hwc.convolution import (
     strides,
 )
 from tilewright.ir.mapping import Mapping
-from tilewright.ir.nest import Nest, flatten
+from tilewright.ir.nest import Nest, NestLoop, flatten
 from tilewright.ir.verify import verify_mapping
 from tilewright.ir.workload import Workload
 
@@ -214,8 +214,9 @@ def _lower(
         _most_words(convolution.rows, spans["I"], convolution),
         _most_words(convolution.columns, spans["I"], convolution),
     )
-    unrolled = _unrolls(nest, config) and _fits_in_lanes(spans, config)
-    loops, slide = _loops(nest, depths, layer, convolution, unrolled=unrolled)
+    shared = _share_channels(nest, max(depths.values()), config)
+    unrolled = shared is not None and _fits_in_lanes(spans, config)
+    loops, slide = _loops(shared if shared and unrolled else nest.loops, depths, layer, convolution)
     channels = spans["O"]["K"] if not unrolled else _padded(spans["O"]["K"], config.lanes)
     filters = spans["W"]["K"] if not unrolled else _padded(spans["W"]["K"], config.lanes)
     pitches = {
@@ -258,10 +259,21 @@ def _most_words(axis: Axis, spans: dict[str, int], convolution: Convolution) -> 
     return most
 
 
-def _unrolls(nest: Nest, config: HwcConfig) -> bool:
-    """Whether the spatial loops give every lane an output channel."""
-    spatial = [loop for loop in nest.loops if loop.spatial]
-    return config.lanes > 1 and prod(loop.extent for loop in spatial) == config.lanes
+def _share_channels(nest: Nest, inside: int, config: HwcConfig) -> tuple[NestLoop, ...] | None:
+    """The loops with one over whole groups of lanes in the place of those over output channels.
+
+    That is done to the loops inside all tiles, whose order moves no word on any port; `None` if the
+    channels there cannot be shared out to lanes without leaving the tile.
+    """
+    inner = nest.loops[inside:]
+    channels = prod(loop.extent for loop in inner if loop.dim == "K")
+    goes_on = any(loop.dim == "K" for loop in nest.loops[:inside])
+    if config.lanes == 1 or channels == 1 or (goes_on and channels % config.lanes):
+        return None
+    level = inner[0].level
+    groups = NestLoop("K", -(-channels // config.lanes), config.lanes, level, spatial=False)
+    others = tuple(loop for loop in inner if loop.dim != "K")
+    return (*nest.loops[:inside], groups, *others)
 
 
 def _fits_in_lanes(spans: dict[str, dict[str, int]], config: HwcConfig) -> bool:
@@ -291,21 +303,24 @@ def _pitches(extents: dict[str, int]) -> dict[str, int]:
 
 
 def _loops(
-    nest: Nest, depths: dict[str, int], layer: Workload, convolution: Convolution, *, unrolled: bool
+    nest: tuple[NestLoop, ...],
+    depths: dict[str, int],
+    layer: Workload,
+    convolution: Convolution,
 ) -> tuple[tuple[LoopEntry, ...], int | None]:
     """The loops that take a step at all, and the one along which the input slides."""
     image = layer.operand("I").dims
-    indexing = [i for i, loop in enumerate(nest.loops[: depths["I"]]) if loop.dim in image]
+    indexing = [i for i, loop in enumerate(nest[: depths["I"]]) if loop.dim in image]
     found: list[LoopEntry] = []
     slide: int | None = None
-    for position, loop in enumerate(nest.loops):
+    for position, loop in enumerate(nest):
         size = convolution.sizes[loop.dim]
-        if loop.step >= size or (loop.spatial and unrolled):
+        extent = min(loop.extent, -(-size // loop.step))
+        if extent == 1:
             continue
         if indexing and position == indexing[-1]:
             slide = len(found)
         outside = "".join(o for o in "WIO" if position < depths[o])
-        extent = min(loop.extent, -(-size // loop.step))
         found.append(LoopEntry(loop.dim, extent, loop.step, outside))
     return tuple(found), slide
 

@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from tilewright.errors import MissingToolError, Problem
 from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.simulate import NOTHING, Job, Outcome
-from tilewright.hwc.verilog import TOP, convert_block
+from tilewright.hwc.verilog import TOP, convert_block, missing_amaranth
 
 _PORTS = ("", "inputs", "weights", "sums")
 _NO_WORD = -(1 << 31)
@@ -49,15 +50,13 @@ def build(config: HwcConfig, *, trace: bool = False) -> Path:
     if shutil.which("verilator") is None:
         what = "Verilator is not installed"
         raise MissingToolError(Problem(what, "apt-get install verilator, or a small layer without"))
-    text, bench = convert_block(replace(config, name=TOP)), _bench()
-    key = sha256(f"{_verilator_version()}\n{trace}\n{bench}\n{text}".encode()).hexdigest()[:24]
-    folder = cache_folder() / key
+    folder = cache_folder() / _key(config, trace=trace)
     program = folder / f"V{TOP}"
     if program.is_file():
         return program
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        _compile(Path(work), text, bench, trace=trace)
+        _compile(Path(work), convert_block(replace(config, name=TOP)), trace=trace)
         folder.mkdir(exist_ok=True)
         # Moved in one step: two builds at once both end with a whole program.
         Path(work, "obj", f"V{TOP}").replace(program)
@@ -70,10 +69,27 @@ def cache_folder() -> Path:
     return Path(base) / "tilewright" / "hwc"
 
 
+def _key(config: HwcConfig, *, trace: bool) -> str:
+    """A name for all that the simulator follows from: sources, parameters and tools.
+
+    The Verilog is not asked for: writing it takes longer than a short run.
+    """
+    try:
+        amaranth = metadata.version("amaranth")
+    except metadata.PackageNotFoundError:
+        raise missing_amaranth() from None
+    here = resources.files("tilewright.hwc")
+    sources = [*here.iterdir(), *here.joinpath("rtl").iterdir()]
+    texts = [item.read_text("utf-8") for item in sorted(sources, key=str) if item.is_file()]
+    parts = [_verilator_version(), amaranth, str(trace), repr(replace(config, name=TOP)), *texts]
+    return sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
 def _bench() -> str:
     return resources.files("tilewright.hwc").joinpath("testbench.cpp").read_text("utf-8")
 
 
+@lru_cache(maxsize=1)
 def _verilator_version() -> str:
     return subprocess.run(
         ["verilator", "--version"], capture_output=True, text=True, check=False
@@ -81,10 +97,10 @@ def _verilator_version() -> str:
 
 
 # With -O2 the compiler takes many times as long, and the simulator is hardly faster.
-def _compile(work: Path, text: str, bench: str, *, trace: bool) -> None:
+def _compile(work: Path, text: str, *, trace: bool) -> None:
     source, main = work / f"{TOP}.v", work / "testbench.cpp"
     source.write_text(text, encoding="utf-8")
-    main.write_text(bench, encoding="utf-8")
+    main.write_text(_bench(), encoding="utf-8")
     command = [
         "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert",
         "-Wno-fatal", "-Wno-lint", "-MAKEFLAGS", "OPT_FAST=-O1 OPT_GLOBAL=-O1",
