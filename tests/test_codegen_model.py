@@ -373,6 +373,7 @@ int main(void)
     const float image[4] = {1, 2, 3, 4}, weights[1] = {2};
     float output[4];
     if (twice(image, weights, NULL, output)) return 1;
+    if (twice_image_elements != 4) return 2; /* one lane in use, four pixels */
     printf("%g %g %g %g", output[0], output[1], output[2], output[3]);
     return 0;
 }

@@ -26,6 +26,8 @@ TILE_CYCLES = 12.0
 """Calling a register tile: arguments, loop ends, a mispredicted branch now and then."""
 SUMS_SHARE = 0.75
 """Of the registers that sums may take: with more, compilers begin to move them to the stack."""
+SPARE_REGISTERS = 3
+"""Beside sums, weights and a pixel, for the same reason: gcc 12 loads ahead."""
 _VECTORS = (1, 2, 3, 4, 6, 8)
 _MOST_WIDTH = 14
 _BEST_TILES = 4
@@ -160,7 +162,8 @@ def _register_tiles(
             continue
         for most in range(1, _MOST_WIDTH + 1):
             width = balanced(shape.columns.places, most)
-            if vectors * width > target.registers * SUMS_SHARE:
+            sums, rest = vectors * width, vectors + 1 + SPARE_REGISTERS
+            if sums > target.registers * SUMS_SHARE or sums + rest > target.registers:
                 break
             plan = Plan(shape, target, Blocking(vectors, width, layout.in_lanes, 1))
             tiles[vectors, width] = _arithmetic_cycles(plan, cpu)

@@ -54,6 +54,7 @@ def emit(plan: Plan, comment: str) -> Program:
         plan.target, shape.dtype, per_channel=shape.per_channel, max_pool=shape.pool == "max"
     )
     text.line(head)
+    text.line()
     if shape.per_channel:
         emit_window(plan, text)
     else:
@@ -61,7 +62,7 @@ def emit(plan: Plan, comment: str) -> Program:
     _emit_packing(plan, text, name)
     _emit_run(plan, text, name)
     declarations = _declarations(plan, name)
-    return Program(name, str(text), _header(name, declarations, comment), declarations, plan)
+    return Program(name, str(text), _header(plan, name, declarations, comment), declarations, plan)
 
 
 def _safe(comment: str) -> str:
@@ -89,7 +90,8 @@ def _declarations(plan: Plan, name: str) -> str:
     return "".join(f"{signature};\n" for signature in _signatures(plan, name).values())
 
 
-def _header(name: str, declarations: str, comment: str) -> str:
+def _header(plan: Plan, name: str, declarations: str, comment: str) -> str:
+    layout = plan.layout
     guard = f"TILEWRIGHT_{name.upper()}_H"
     first = _safe(comment.partition("\n\n")[0])
     return f"""/*
@@ -109,6 +111,12 @@ def _header(name: str, declarations: str, comment: str) -> str:
 #ifdef __cplusplus
 extern "C" {{
 #endif
+
+enum {{
+    {name}_image_elements = {layout.image_elements},
+    {name}_weight_elements = {max(layout.weight_elements, 1)},
+    {name}_output_elements = {layout.output_elements}
+}};
 
 {declarations}
 #ifdef __cplusplus

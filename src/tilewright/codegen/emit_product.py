@@ -105,11 +105,12 @@ def _tap(plan: Plan, text: Text, vectors: int, run: Run, tap: int) -> None:
         text.line(f"const vec {', '.join(loads)};")
         for place in places:
             at = place * columns.stride + tap * columns.dilation - start
-            text.line(f"{{ const vec p = splat(xr + {at * lanes}); {_macs(vectors, place)} }}")
+            _one_pixel(text, vectors, place, str(at * lanes))
 
 
-def _macs(vectors: int, place: int) -> str:
-    return " ".join(f"MAC(s{place}_{k}, p, w{k});" for k in range(vectors))
+def _one_pixel(text: Text, vectors: int, place: int, at: str) -> None:
+    work = " ".join(f"MAC(s{place}_{k}, p, w{k});" for k in range(vectors))
+    text.line(f"{{ const vec p = splat(xr + {at}); {work} }}")
 
 
 def _rolled_row(plan: Plan, text: Text, vectors: int) -> None:
@@ -141,7 +142,8 @@ def _one_by_one(plan: Plan, text: Text, vectors: int, places: range) -> None:
     with text.block(f"for (long q = {places.start}; q < {places.stop}; q++)"):
         text.line(f"const long column = {_column('q', columns.stride, columns.before)};")
         low, high = clipped("column", columns.size, columns.taps, columns.dilation)
-        text.line(f"const long t0 = {low}, t1 = {high};")
+        text.line(f"const long t0 = {low};")
+        text.line(f"const long t1 = {high};")
         call = f"tile_{vectors}x1(x, h, column + t0 * {columns.dilation}, w, bias, "
         call += f"y + q * LANES, {_ROW_CALL}, t0, t1);"
         text.line(call)
@@ -149,12 +151,12 @@ def _one_by_one(plan: Plan, text: Text, vectors: int, places: range) -> None:
 
 def clipped(start: str, size: int, taps: int, dilation: int) -> tuple[str, str]:
     """C expressions for the taps that fall on pixels, if the first tap falls on `start`."""
-    low = f"{start} < 0 ? (-({start}) + {dilation - 1}) / {dilation} : 0"
-    last = f"{size - 1} - ({start})"
-    high = (
-        f"{last} < 0 ? 0 : ({last}) / {dilation} + 1 < {taps} ? ({last}) / {dilation} + 1 : {taps}"
-    )
-    return low, high
+    if dilation == 1:
+        stop = f"{size} - {start}"
+        return f"{start} < 0 ? -{start} : 0", f"{stop} < {taps} ? {stop} : {taps}"
+    low = f"{start} < 0 ? ({dilation - 1} - {start}) / {dilation} : 0"
+    stop = f"({size + dilation - 1} - {start}) / {dilation}"
+    return low, f"{start} >= {size} ? 0 : {stop} < {taps} ? {stop} : {taps}"
 
 
 def _rolled_tile(plan: Plan, text: Text, vectors: int, width: int) -> None:
@@ -169,7 +171,7 @@ def _rolled_tile(plan: Plan, text: Text, vectors: int, width: int) -> None:
             text.line(f"const vec {', '.join(loads)};")
             for place in range(width):
                 at = f"({place * columns.stride} + (s - t0) * {columns.dilation}) * {lanes}"
-                text.line(f"{{ const vec p = splat(xr + {at}); {_macs(vectors, place)} }}")
+                _one_pixel(text, vectors, place, at)
         _finish_sums(plan, text, vectors, width)
 
 
@@ -300,7 +302,8 @@ def _row_of_block(plan: Plan, text: Text, widths: list[int]) -> None:
     low, high = clipped("h", rows.size, rows.taps, rows.dilation)
     if rows.taps == 1 and not rows.before and rows.valid(rows.places - 1):
         low, high = "0", "1"
-    text.line(f"const long r0 = {low}, r1 = {high};")
+    text.line(f"const long r0 = {low};")
+    text.line(f"const long r1 = {high};")
     text.line(f"const long step = ahead < stop ? {PREFETCHED} : 0;")
     row = f"xc, h, wc, bias, y + p * {plan.shape.columns.places} * LANES, {_ROW_CALL}"
     for place, vectors in enumerate(widths):

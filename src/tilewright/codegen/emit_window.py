@@ -139,11 +139,13 @@ def _rolled(plan: Plan, text: Text) -> None:
     with _block(plan, text), text.block("for (long p = p0; p < p1; p++)"):
         text.line(f"const long h = p * {rows.stride} - {rows.before};")
         low, high = clipped("h", rows.size, rows.taps, rows.dilation)
-        text.line(f"const long r0 = {low}, r1 = {high};")
+        text.line(f"const long r0 = {low};")
+        text.line(f"const long r1 = {high};")
         with text.block(f"for (long q = 0; q < {columns.places}; q++)"):
             text.line(f"const long column = q * {columns.stride} - {columns.before};")
             low, high = clipped("column", columns.size, columns.taps, columns.dilation)
-            text.line(f"const long t0 = {low}, t1 = {high};")
+            text.line(f"const long t0 = {low};")
+            text.line(f"const long t1 = {high};")
             _start(plan, text, 1)
             with (
                 text.block("for (long r = r0; r < r1; r++)"),

@@ -66,7 +66,7 @@ def preamble(target: Target, dtype: str, *, per_channel: bool, max_pool: bool) -
     #endif
 
     enum {{ LANES = {target.lanes} }};
-    typedef {element} element; {"" if dtype == "float32" else "/* see the packing below */"}
+    typedef {element} element;
     typedef element vec __attribute__((vector_size(4 * LANES)));
     typedef int32_t mask __attribute__((vector_size(4 * LANES)));
     typedef element loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));

@@ -6,6 +6,8 @@ from textwrap import indent
 
 _INDENT = "    "
 _LONGEST = 100
+_BREAKS = ("; ", ", ")
+"""Where a line is broken if it can be."""
 
 
 class Text:
@@ -46,11 +48,18 @@ class Text:
 
 
 def fold(text: str, lead: str = "") -> str:
-    """Break a long line of C at spaces; what follows is indented once more."""
-    lines, current = list[str](), lead
-    for word in text.split(" "):
-        if len(current) + len(word) > _LONGEST and current.strip():
-            lines.append(current.rstrip())
-            current = lead + _INDENT
-        current += word + " "
-    return "\n".join([*lines, current.rstrip()])
+    """Break a long line of C behind a semicolon, a comma or an operator's right side.
+
+    What follows is indented once more.
+    """
+    lines, rest, indent_ = list[str](), text, lead
+    while len(indent_ + rest) > _LONGEST:
+        room = _LONGEST - len(indent_)
+        cut = max((rest.rfind(sign, 0, room) + len(sign) - 1 for sign in _BREAKS), default=0)
+        if cut < room // 2:
+            cut = rest.rfind(" ", 0, room)
+        if cut <= 0:
+            break
+        lines.append(indent_ + rest[:cut].rstrip())
+        rest, indent_ = rest[cut:].lstrip(), lead + _INDENT
+    return "\n".join([*lines, indent_ + rest])
