@@ -47,7 +47,8 @@ def find_mapping(  # noqa: PLR0913
 
     Returns: `OPTIMAL` with a proof for even mappings with perfect factors in the convention
         `default`, of workloads that `prepare.reject_uncovered` accepts; `BEST_FOUND` otherwise,
-        with a bound if one is known; `INFEASIBLE` with the reasons.
+        with a bound if one is known, and for uneven and imperfect mappings never worse than those;
+        `INFEASIBLE` with the reasons.
 
     >>> from tilewright.ir.hardware import Hardware, Level
     >>> from tilewright.ir.workload import einsum
@@ -73,6 +74,20 @@ def find_mapping(  # noqa: PLR0913
             )
         except UncoveredError:
             pass
+    if rules == DEFAULT and (imperfect or uneven):
+        from tilewright.mapper.relaxed import find_relaxed
+
+        return find_relaxed(
+            workload,
+            hardware,
+            objective=objective,
+            imperfect=imperfect,
+            uneven=uneven,
+            seconds=seconds,
+            seed=seed,
+            should_stop=should_stop,
+            on_progress=on_progress,
+        )
     return search_mapping(
         workload,
         hardware,
