@@ -6,7 +6,7 @@ from test_optimal import RELAXED
 from tiny_spaces import Kind, random_space
 
 from tilewright import zoo
-from tilewright.ir.workload import conv2d
+from tilewright.ir.workload import Operand, Workload, conv2d
 from tilewright.mapper import floor
 from tilewright.mapper.layer import find_mapping
 from tilewright.mapper.result import Objective, Status
@@ -47,8 +47,12 @@ def test_no_mapping_undercuts_the_bound(kind: Kind, seed: int) -> None:
 
 
 def test_a_bound_that_is_too_high_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    path_pj = floor._Floor.path_pj
-    monkeypatch.setattr(floor._Floor, "path_pj", lambda *args: 4 * path_pj(*args))
+    words = floor.operand_words
+
+    def too_many(operand: Operand, workload: Workload) -> int:
+        return 4 * words(operand, workload)
+
+    monkeypatch.setattr(floor, "operand_words", too_many)
     assert any(_undercut(kind, seed) for kind in RELAXED for seed in range(10, 14))
 
 

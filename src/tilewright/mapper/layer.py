@@ -45,9 +45,9 @@ def find_mapping(  # noqa: PLR0913
         should_stop: asked now and then; the best found so far is returned when it says yes.
         on_progress: told now and then what has been found and what is proved.
 
-    Returns: `OPTIMAL` with a proof for even mappings with perfect factors in the convention
-        `default`, of workloads that `prepare.reject_uncovered` accepts; `BEST_FOUND` otherwise,
-        with a bound if one is known, and for uneven and imperfect mappings never worse than those;
+    Returns: `OPTIMAL` with a proof for mappings with perfect factors, even or uneven, in the
+        convention `default`, of workloads that `prepare.reject_uncovered` accepts; `BEST_FOUND`
+        otherwise, with a bound if one is known, and for imperfect mappings never worse than those;
         `INFEASIBLE` with the reasons.
 
     >>> from tilewright.ir.hardware import Hardware, Level
@@ -59,7 +59,7 @@ def find_mapping(  # noqa: PLR0913
     ('optimal', 44)
     """
     rules = find_convention(convention)
-    if rules == DEFAULT and not imperfect and not uneven:
+    if rules == DEFAULT and not imperfect:
         from tilewright.mapper.optimal import find_optimal
         from tilewright.mapper.prepare import UncoveredError
 
@@ -68,6 +68,7 @@ def find_mapping(  # noqa: PLR0913
                 workload,
                 hardware,
                 objective=objective,
+                uneven=uneven,
                 seconds=seconds,
                 should_stop=should_stop,
                 on_progress=on_progress,

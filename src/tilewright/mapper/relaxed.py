@@ -1,7 +1,7 @@
-"""Uneven and imperfect mappings where the best is not proved: found, and bounded from below.
+"""Imperfect mappings, and uneven ones not covered: found, not proved, and bounded from below.
 
-Owns: `find_relaxed`: the proved best of the even mappings with perfect factors, which are among
-them, a seeded search for a better one, and a bound of all.
+Owns: `find_relaxed`: the proved best of the mappings with perfect factors, which are among them, a
+seeded search for a better one, and a bound of all.
 
 Non-goals: the proofs (`mapper/optimal.py`), the search (`mapper/search.py`).
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tilewright.mapper.optimal import OnProgress
 
 _SHARE = 0.5
-"""The share of the time that the even mappings with perfect factors may take."""
+"""The share of the time that the mappings with perfect factors may take."""
 
 
 def find_relaxed(  # noqa: PLR0913
@@ -36,16 +36,16 @@ def find_relaxed(  # noqa: PLR0913
     should_stop: Stop = lambda: False,
     on_progress: "OnProgress" = lambda _: None,
 ) -> LayerResult:
-    """Find a good uneven or imperfect mapping, with a bound, in the convention `default`.
+    """Find a good imperfect or uneven mapping, with a bound, in the convention `default`.
 
     Args: those of `find_mapping`.
 
-    Returns: a mapping that is no worse than the best even one with perfect factors. `OPTIMAL` if
-        it meets the bound.
+    Returns: a mapping that is no worse than the best with perfect factors. `OPTIMAL` if it meets
+        the bound.
     """
     began = time.monotonic()
     goal = find_objective(objective)
-    even = _even_perfect(workload, hardware, goal, seconds, should_stop, on_progress)
+    perfect = _perfect(workload, hardware, goal, uneven, seconds, should_stop, on_progress)
     rest = None if seconds is None else max(0.0, began + seconds - time.monotonic())
     found = search_mapping(
         workload,
@@ -55,17 +55,17 @@ def find_relaxed(  # noqa: PLR0913
         uneven=uneven,
         seconds=rest,
         seed=seed,
-        should_stop=lambda: should_stop() or (even is not None and even.interrupted),
+        should_stop=lambda: should_stop() or (perfect is not None and perfect.interrupted),
     )
-    costs = [r.cost for r in (even, found) if r is not None and r.cost is not None]
+    costs = [r.cost for r in (perfect, found) if r is not None and r.cost is not None]
     cost = min(costs, key=goal.key, default=None)
-    evaluated = found.evaluated + (0 if even is None else even.evaluated)
+    evaluated = found.evaluated + (0 if perfect is None else perfect.evaluated)
     found = replace(
         found,
         cost=cost,
         evaluated=evaluated,
         seconds=time.monotonic() - began,
-        interrupted=found.interrupted or (even is not None and even.interrupted),
+        interrupted=found.interrupted or (perfect is not None and perfect.interrupted),
     )
     if cost is None:
         return found
@@ -74,26 +74,28 @@ def find_relaxed(  # noqa: PLR0913
     return replace(found, status=status, lower_bound=bound, violations=())
 
 
-def _even_perfect(  # noqa: PLR0913, PLR0917
+def _perfect(  # noqa: PLR0913, PLR0917
     workload: Workload,
     hardware: Hardware,
     objective: Objective,
+    uneven: bool,
     seconds: float | None,
     should_stop: Stop,
     on_progress: "OnProgress",
 ) -> LayerResult | None:
-    """The best even mapping with perfect factors; `None` for a workload that is not covered."""
+    """The best mapping with perfect factors; `None` for a workload that is not covered."""
     from tilewright.mapper.optimal import Progress, find_optimal
     from tilewright.mapper.prepare import UncoveredError
 
     def tell(progress: Progress) -> None:
-        on_progress(replace(progress, lower_bound=0.0))  # its bound holds for even mappings only
+        on_progress(replace(progress, lower_bound=0.0))  # its bound holds for perfect factors only
 
     try:
         return find_optimal(
             workload,
             hardware,
             objective=objective,
+            uneven=uneven,
             seconds=None if seconds is None else seconds * _SHARE,
             should_stop=should_stop,
             on_progress=tell,

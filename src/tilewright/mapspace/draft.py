@@ -53,9 +53,10 @@ def _blocks(draft: Draft, space: Mapspace, index: int) -> Iterator[Block]:
             spatial += _loops(draft, space, Slot(index, axis), draft.orders[index])
     kept: dict[int, list[str]] = {0: []}
     places = dict(draft.places[index])
+    first = min((places.get(name, 0) for name in draft.keeps[index]), default=0)
     for operand in space.workload.operands:
         if operand.name in draft.keeps[index]:
-            place = min(places.get(operand.name, 0), len(temporal))
+            place = min(places.get(operand.name, 0) - first, len(temporal))
             kept.setdefault(place, []).append(operand.name)
     starts = sorted(kept)
     for start, stop in zip(starts, [*starts[1:], len(temporal)], strict=True):

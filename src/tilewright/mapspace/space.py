@@ -81,7 +81,7 @@ class Mapspace:
     @property
     def title(self) -> str:
         """What the set is, in words, as results say it."""
-        kind = "uneven" if self.uneven else "even"
+        kind = "uneven (one loop per dim and memory)" if self.uneven else "even"
         factors = "imperfect" if self.imperfect else "perfect"
         return f"{kind}, {factors} factors, any order, any bypass"
 
