@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves bench-cpu cpu-accesses clean
+.PHONY: help demo test check test-slow golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves bench-cpu cpu-accesses bench-relaxed clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ bench-cpu: $(BIN)/tilewright ## our C programs against oneDNN, onnxruntime, Open
 cpu-accesses: $(BIN)/tilewright ## lines our C programs and OpenBLAS fetch: docs/cpu-accesses.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]' scipy-openblas64
 	$(BIN)/python -m experiments.cpu
+
+bench-relaxed: $(BIN)/tilewright ## how fast it proves uneven and imperfect ones: benchmarks/RELAXED.md
+	$(BIN)/python benchmarks/relaxed.py
 
 bench: $(BIN)/tilewright ## measure what the project promises, on this machine
 	$(BIN)/python benchmarks/run.py

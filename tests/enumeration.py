@@ -33,7 +33,8 @@ class Space:
         workload: what is mapped.
         hardware: on what.
         imperfect: with every extent of which no step is superfluous, not divisors alone.
-        uneven: with every block of the inner levels at every place among its level's loops.
+        uneven: with every block of the inner levels at every place among its level's loops, the
+            first one outside of them all.
     """
 
     workload: Workload
@@ -137,10 +138,10 @@ def _temporal_loops(space: Space, index: int, factors: Factors) -> int:
 
 def _count_of_level(space: Space, index: int, loops: int) -> int:
     places = loops + 1 if space.uneven and index else 1
-    ways = 1
-    for operand in space.workload.operands:
-        choices = _choices(space.hardware, index, operand.name)
-        ways *= sum(places if kept else 1 for kept in choices)
+    choices = [_choices(space.hardware, index, o.name) for o in space.workload.operands]
+    ways = 0
+    for kept in map(sum, product(*choices)):
+        ways += places**kept - ((places - 1) ** kept if kept else 0)
     return math.factorial(loops) * ways
 
 
@@ -251,6 +252,8 @@ def _placings(space: Space, index: int, loops: int) -> Iterator[dict[int, tuple[
     for places in product(*options):
         pairs = list(zip(names, places, strict=True))
         used = sorted({place for place in places if place is not None})
+        if used and used[0] > 0:
+            continue
         yield {at: tuple(name for name, place in pairs if place == at) for at in used}
 
 

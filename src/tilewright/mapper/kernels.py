@@ -413,6 +413,17 @@ def inner_floor(template: Template, stage: int, row: int, group: int, carry: Flo
     return least
 
 
+@compiled_inside
+def _rents(template: Template, path: Path, c: int) -> float:
+    """What the blocks up to boundary `c` pay for their room, if others of the memory follow."""
+    total, k = 0.0, c
+    if c + 1 < len(path.stay) and template.level[c + 1] == template.level[c]:
+        while k > 0 and template.level[k] == template.level[c]:
+            total += template.rent[path.row[k]]
+            k -= 1
+    return float(total)
+
+
 @compiled_in_place
 def reset_inside(template: Template) -> None:
     """Put the bounds that hold for every tile of a boundary in place of those of single tiles."""
@@ -522,7 +533,7 @@ def _scatter(
             if not whole:
                 continue
             macs = 0.0 if spread < 0 else template.mac_floor[spread]
-            total = macs
+            total = macs + template.rent[row]
             for operand in range(operands):
                 if template.keeps[c, operand]:
                     words = template.fills[row, operand]
@@ -608,7 +619,7 @@ def stage_floors(
         for spread in range(low, max(high, low + 1)):
             if not none and not template.leading[spread]:
                 continue
-            total = 0.0 if none else template.mac_floor[spread]
+            total = template.rent[row] + (0.0 if none else template.mac_floor[spread])
             for operand in range(operands):
                 costs[operand] = 0.0
                 if template.keeps[c, operand]:
@@ -685,6 +696,7 @@ def node_floor(problem: Problem, template: Template, path: Path, c: int, objecti
         cycles = max(ports, template.group_cycles[group])
         energy = path.energy[c] + path.ahead[c] + problem.mac_pj + problem.leak * cycles
         energy += inner_floor(template, c, path.row[c], group, path.carry[c])
+        energy += _rents(template, path, c)
         least = min(least, _admits(path, objective, energy, cycles, words))
     return least
 
@@ -704,20 +716,15 @@ def _enter(problem: Problem, path: Path, c: int) -> None:
 def _overflows(problem: Problem, template: Template, path: Path) -> bool:
     """Whether tiles do not fit now that it is known where outputs are partial sums."""
     stages, output = len(path.stay), len(problem.uses) - 1
+    need = 0.0
     for k in range(1, stages):
         level = template.level[k]
-        need = 0.0
+        if level != template.level[k - 1]:
+            need = 0.0  # else another block of the same memory
         for operand in range(output + 1):
             if not template.keeps[k, operand]:
                 continue
-            words = 1.0
-            for dim in range(len(problem.sizes)):
-                if problem.uses[operand] >> dim & 1:
-                    words *= _unless_sliding(problem, path, k, operand, dim)
-            for rank in range(len(problem.rank_op)):
-                if problem.rank_op[rank] == operand:
-                    a, b = problem.rank_a[rank], problem.rank_b[rank]
-                    words *= problem.largest[rank, path.tile[k, a], path.tile[k, b]]
+            words = _held_words(problem, path, k, operand)
             bits = problem.store_bits[operand]
             if operand == output and _accumulates(problem, template, path, k):
                 bits = problem.bits[operand]
@@ -775,7 +782,63 @@ def _set_spread(problem: Problem, template: Template, path: Path, stage: int, sp
             path.moved[stage] |= 1 << dim
         copies *= problem.val[dim, extent]
     path.copies[stage + 1] = path.copies[stage] * copies
+    return _is_worth_blocks(problem, template, path, stage)
+
+
+@compiled_inside
+def _is_worth_blocks(problem: Problem, template: Template, path: Path, stage: int) -> bool:
+    """Whether the loops of a stage stand well among the blocks of an uneven memory.
+
+    A dim has one loop among them, and a block stands just inside a loop that indexes its operand.
+    """
+    k = stage
+    while k > 0 and template.level[k] == template.level[k - 1]:
+        k -= 1
+        if path.moved[stage] & path.moved[k]:
+            return False
+    c = stage + 1
+    if c == len(path.stay) or template.level[c] != template.level[stage]:
+        return True
+    for operand in range(len(problem.uses)):
+        if template.keeps[c, operand] and path.moved[stage] != 0:
+            return bool(path.moved[stage] & problem.uses[operand] != 0)
     return True
+
+
+@compiled_inside
+def _is_crowded(problem: Problem, template: Template, path: Path, c: int) -> bool:
+    """Whether the blocks of an uneven memory up to boundary `c` leave no room for those inside."""
+    level, first = template.level[c], c
+    while template.level[first - 1] == level:
+        first -= 1
+    last = c
+    while last + 1 < len(path.stay) and template.level[last + 1] == level:
+        last += 1
+    if first == last:
+        return False
+    need = 0.0
+    for operand in range(len(problem.uses)):
+        for k in range(first, last + 1):
+            if template.keeps[k, operand]:
+                words = 0.0
+                if k <= c:
+                    words = _held_words(problem, path, k, operand)
+                need += words * problem.store_bits[operand]
+    return bool(need > problem.shared[level])
+
+
+@compiled_inside
+def _held_words(problem: Problem, path: Path, k: int, operand: int) -> float:
+    """The words of the largest tile of an operand at boundary `k`."""
+    words = 1.0
+    for dim in range(len(problem.sizes)):
+        if problem.uses[operand] >> dim & 1:
+            words *= _unless_sliding(problem, path, k, operand, dim)
+    for rank in range(len(problem.rank_op)):
+        if problem.rank_op[rank] == operand:
+            a, b = problem.rank_a[rank], problem.rank_b[rank]
+            words *= problem.largest[rank, path.tile[k, a], path.tile[k, b]]
+    return words
 
 
 @compiled_inside
@@ -941,7 +1004,7 @@ def _learn_row(problem: Problem, template: Template, stage: int, row: int) -> No
                 continue
             macs = template.mac_floor[spread]
             group = template.group[spread] if groups > 1 else 0
-        total = 0.0
+        total = template.rent[row]
         for operand in range(operands):
             if template.keeps[c, operand]:
                 words = template.fills[row, operand]
@@ -974,6 +1037,7 @@ def _row_floor(
     known = path.group[stage]
     first, last = (known, known + 1) if known >= 0 else (0, len(template.group_cycles))
     base = path.energy[stage] + path.ahead[stage] + problem.mac_pj
+    base += _rents(template, path, stage)
     least = np.inf
     for group in range(first, last):
         path.is_open[stage, group] = False
@@ -1031,7 +1095,7 @@ def _spread_floor(
 ) -> float:
     """A bound of all chains that go on with a tile and an unrolling, both being set."""
     operands, c = len(problem.uses), stage + 1
-    total = 0.0
+    total = template.rent[row] + _rents(template, path, stage)
     for operand in range(operands):
         path.edge[operand] = 0.0
         if template.keeps[c, operand]:
@@ -1108,6 +1172,7 @@ def _allowance(
     elif objective == EDP and cycles > 0:
         energy = min(energy, best / cycles)
     energy -= path.energy[stage] + path.ahead[stage] + problem.mac_pj + problem.leak * cycles
+    energy -= _rents(template, path, stage)
     return energy - template.least_macs[stage] - template.least_inside[stage + 1]
 
 
@@ -1153,6 +1218,8 @@ def _open_tile(
         return False
     for dim in range(len(problem.sizes)):
         path.tile[stage + 1, dim] = template.tiles[row, dim]
+    if _is_crowded(problem, template, path, stage + 1):
+        return False
     path.row[stage + 1] = row
     path.next_spread[stage] = template.spread_start[stage]
     path.class_count[stage] = 0
@@ -1209,6 +1276,8 @@ def _next_pair(
             path.tile[c, dim] = inner
         if not whole or not _set_spread(problem, template, path, stage, spread):
             continue
+        if _is_crowded(problem, template, path, c):
+            continue
         path.row[c] = row
         if _spread_floor(problem, template, path, stage, row, spread, objective) == np.inf:
             continue
@@ -1247,6 +1316,9 @@ def _next_class(
         path.stay[stage] = path.classes[stage, which, 0]
         path.slide[stage] = path.classes[stage, which, 1]
         path.glide[stage] = path.classes[stage, which, 2]
+        stay = path.stay[stage]
+        if stay >= 0 and template.level[c] == template.level[stage] and template.keeps[c, stay]:
+            continue  # its block stands outside the loops that do not move it
         path.blocked[stage] = _blocked(problem, template, path, stage)
         _enter(problem, path, c)
         for operand in range(len(problem.uses)):

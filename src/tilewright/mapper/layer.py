@@ -50,9 +50,10 @@ def find_mapping(  # noqa: PLR0913
         should_stop: asked now and then; the best found so far is returned when it says yes.
         on_progress: told now and then what has been found and what is proved.
 
-    Returns: `OPTIMAL` with a proof for even mappings with perfect factors in the convention
-        `default`, of workloads that `prepare.reject_uncovered` accepts; `BEST_FOUND` otherwise,
-        with a bound if one is known; `INFEASIBLE` with the reasons.
+    Returns: `OPTIMAL` with a proof for mappings with perfect factors, even or uneven, in the
+        convention `default`, of workloads that `prepare.reject_uncovered` accepts; `BEST_FOUND`
+        otherwise, with a bound if one is known, and for imperfect mappings never worse than those;
+        `INFEASIBLE` with the reasons.
 
     Raises: `InputError` if the fix cannot be a part of a mapping of this layer on this chip.
 
@@ -101,7 +102,7 @@ def solve_layer(  # noqa: PLR0913
 ) -> LayerResult:
     """Find the best mapping of a layer with a fix that has been verified. See `find_mapping`."""
     rules = find_convention(convention)
-    if rules == DEFAULT and not imperfect and not uneven:
+    if rules == DEFAULT and not imperfect and not (uneven and fix):
         from tilewright.mapper.optimal import find_optimal
         from tilewright.mapper.prepare import UncoveredError
 
@@ -111,12 +112,27 @@ def solve_layer(  # noqa: PLR0913
                 hardware,
                 objective=objective,
                 fix=fix,
+                uneven=uneven,
                 seconds=seconds,
                 should_stop=should_stop,
                 on_progress=on_progress,
             )
         except UncoveredError:
             pass
+    if rules == DEFAULT and (imperfect or uneven):
+        from tilewright.mapper.relaxed import find_relaxed
+
+        return find_relaxed(
+            workload,
+            hardware,
+            objective=objective,
+            imperfect=imperfect,
+            uneven=uneven,
+            seconds=seconds,
+            seed=seed,
+            should_stop=should_stop,
+            on_progress=on_progress,
+        )
     return search_mapping(
         workload,
         hardware,

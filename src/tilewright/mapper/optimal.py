@@ -11,7 +11,7 @@ Non-goals: counting and bounding (`mapper/kernels.py`), networks (`mapper/networ
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import permutations, product
 
@@ -24,7 +24,7 @@ from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Workload, conv2d
 from tilewright.mapper import kernels
 from tilewright.mapper.pins import allowed_orders, blocked, in_order
-from tilewright.mapper.prepare import Preparation, Stage, reject_uncovered
+from tilewright.mapper.prepare import Blocks, Preparation, Stage, reject_uncovered
 from tilewright.mapper.problem import Floats, Integers, Template
 from tilewright.mapper.result import (
     LayerResult,
@@ -60,16 +60,24 @@ _TIES = {
 """What decides between mappings that are equally good, in order."""
 _WIDER = (1.01, 1.05, 1.12, 1.25, 1.6, 2.5, 6.0, 50.0, np.inf)
 """Thresholds of the search, relative to the first bound."""
+_STEP, _STEPS = 1.015, 80
+"""The same for uneven mappings: by how much each is larger than the last, and how many."""
+_RENTS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+"""What all the room of a memory is charged together in bounds, relative to the best found."""
 _PATIENCE, _LOOSE = 64, 16_384
 """Chains with a loose price: after how many the search pauses to price them, how many may wait."""
 _FEW_PAIRS, _MOST_PAIRS = 50_000, 4_000_000
 """Tiles with unrollings that are listed: at first, and at most; beyond, all are tried."""
 _TIE_NODES, _ENDLESS = 20_000, 2**62
 """How far ties are followed below each choice of bypasses, in nodes; the best is proved then."""
+_ROOM = 2**30
+"""Bytes that the tables of all choices of bypasses and blocks may take together."""
 _PAUSE = 0.5
 """Seconds between reports while the search is deep in one choice of bypasses."""
 _RESERVE = 0.08
 """The share of the time that is kept for finding any mapping, should the search find none."""
+_EVEN_SHARE = 0.3
+"""The share of the time that even mappings may take before the uneven ones are searched."""
 _SLACK = 1e-9
 """What the energy of a tie may exceed the best by: rounding of sums in another order."""
 
@@ -100,6 +108,7 @@ def find_optimal(  # noqa: PLR0913
     *,
     objective: str | Objective = Objective.ENERGY,
     fix: Fix | None = None,
+    uneven: bool = False,
     seconds: float | None = None,
     should_stop: Stop = lambda: False,
     on_progress: OnProgress = lambda _: None,
@@ -112,13 +121,15 @@ def find_optimal(  # noqa: PLR0913
         objective: `energy`, `cycles`, `edp` or `dram`. Ties go to fewer cycles, then less energy,
             then fewer DRAM words.
         fix: what the mapping must contain; it must have passed `verify_fix`.
+        uneven: also keep operands at different places of one level's loops; not with a fix.
         seconds: stop after that long with the best found and a bound.
         should_stop: asked now and then; the best found so far is returned when it says yes.
         on_progress: told now and then what has been found.
 
-    Returns: the best of all even mappings with perfect factors, in any order, with any bypass that
-        the chip allows, that contain the fix, counted by the convention `default`: `OPTIMAL` with
-        its proof, or `BEST_FOUND` with a bound if time ran out; or, if none fits, why.
+    Returns: the best of all even or uneven mappings with perfect factors, in any order, with any
+        bypass that the chip allows, that contain the fix, counted by the convention `default`:
+        `OPTIMAL` with its proof, or `BEST_FOUND` with a bound if time ran out; or, if none fits,
+        why.
 
     Raises: `InputError` for a workload that is not covered; see `prepare.reject_uncovered`.
 
@@ -134,7 +145,8 @@ def find_optimal(  # noqa: PLR0913
     evaluator = make_evaluator(workload, hardware)
     reject_uncovered(workload)
     _compile()
-    return _prove(evaluator, goal, fix, seconds, should_stop, on_progress)
+    preparation = Preparation(evaluator, fix, uneven=uneven)
+    return _prove(preparation, evaluator, goal, seconds, should_stop, on_progress)
 
 
 @cache
@@ -143,13 +155,14 @@ def _compile() -> None:
     layer = conv2d("smallest", K=2, C=2, P=4, Q=1, R=3, S=1, padding=(1, 0))
     levels = (Level("DRAM"), Level("GLB", 512, fanout=Fanout(2)), Level("RF", 256))
     evaluator = make_evaluator(layer, Hardware("smallest", levels))
-    _prove(evaluator, Objective.ENERGY, None, None, lambda: False, lambda _: None)
+    preparation = Preparation(evaluator)
+    _prove(preparation, evaluator, Objective.ENERGY, None, lambda: False, lambda _: None)
 
 
 def _prove(  # noqa: PLR0913, PLR0917
+    preparation: Preparation,
     evaluator: Evaluator,
     goal: Objective,
-    fix: Fix | None,
     seconds: float | None,
     should_stop: Stop,
     on_progress: OnProgress,
@@ -157,8 +170,11 @@ def _prove(  # noqa: PLR0913, PLR0917
     began = time.monotonic()
     deadline = None if seconds is None else began + seconds * (1 - _RESERVE)
     workload, hardware = evaluator.workload, evaluator.hardware
-    preparation = Preparation(evaluator, fix)
     hunt = _Hunt(preparation, evaluator, goal, deadline, should_stop, on_progress, preparation)
+    if preparation.space.uneven:  # even mappings are among them, and found sooner
+        share = None if seconds is None else seconds * _EVEN_SHARE
+        even = Preparation(evaluator)
+        hunt.best = _prove(even, evaluator, goal, share, should_stop, lambda _: None).cost
     proved = interrupted = False
     try:
         hunt.run()
@@ -176,7 +192,9 @@ def _prove(  # noqa: PLR0913, PLR0917
         status = Status.INFEASIBLE if proved else Status.BEST_FOUND
     if cost is None and status is Status.BEST_FOUND:
         rest = 0.0 if seconds is None else seconds * _RESERVE
-        cost = search_mapping(workload, hardware, objective=goal, fix=fix, seconds=rest).cost
+        cost = search_mapping(
+            workload, hardware, objective=goal, fix=preparation.space.fix, seconds=rest
+        ).cost
         bound = None if cost is None else min(hunt.bound, goal.of(cost))
     if cost is not None and bound is not None:
         bound = max(bound, limit_of_all(cost, goal) or bound)
@@ -205,15 +223,29 @@ def _reasons(space: Mapspace, evaluator: Evaluator) -> tuple[Violation, ...]:
     return explain_fix(space, violations)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Choice:
     """One choice of bypasses, ready to be searched."""
 
-    keeps: tuple[frozenset[str], ...]
+    blocks: Blocks
     stages: list[Stage]
-    template: Template
     path: kernels.Path
     pairs: kernels.Pairs
+    held: Template | None
+    rents: tuple[float, ...] = ()
+    is_tuned: bool = False
+
+    @property
+    def template(self) -> Template:
+        """Its tables, which `_Hunt.load` makes anew if they are not there."""
+        assert self.held is not None
+        return self.held
+
+    @property
+    def divided(self) -> list[int]:
+        """The levels that several blocks share."""
+        levels = [stage.level for stage in self.stages]
+        return sorted({level for level in levels if levels.count(level) > 1})
 
 
 @dataclass(slots=True)
@@ -236,6 +268,10 @@ class _Hunt:
     reported: float = 0.0
     choices: list[_Choice] = field(default_factory=list[_Choice])
     known: set[bytes] = field(default_factory=set[bytes])
+    holding: list[_Choice] = field(default_factory=list[_Choice])
+    paths: dict[tuple[int, int], kernels.Path] = field(
+        default_factory=dict[tuple[int, int], kernels.Path]
+    )
 
     def run(self) -> None:
         """Search for the best, then, among equally good ones, for what decides ties."""
@@ -270,6 +306,7 @@ class _Hunt:
             self._charge(1.0, self.best.energy_pj)
         else:  # narrower finished words would be charged less
             self.share, self.word_pj = 1.0, 0.0
+        self.holding.clear()
         self.choices = list(self._prepare())
 
     def _charged(self, cost: Cost) -> float:
@@ -297,18 +334,37 @@ class _Hunt:
             limits[3] = self.best.edp * (1 + _SLACK)
 
     def _prepare(self) -> Iterator[_Choice]:
-        seen: set[tuple[object, ...]] = set()
-        for keeps in self.preparation.choices():
+        seen: set[tuple[Stage, ...]] = set()
+        for blocks in self.preparation.choices():
             self._check_time()
-            stages = self.preparation.stages(keeps)
-            key = (*((s.level, s.fan) for s in stages), *(keeps[s.level] for s in stages))
-            if key in seen:
+            stages = self.preparation.stages(blocks)
+            if tuple(stages) in seen:
                 continue
-            seen.add(key)
-            template = self.preparation.template(keeps, self.objective is Objective.EDP)
+            seen.add(tuple(stages))
+            template = self.preparation.template(blocks, self.objective is Objective.EDP)
             if template is not None:
-                path = _make_path(self.preparation.problem, template)
-                yield _Choice(keeps, stages, template, path, _no_pairs(len(stages)))
+                path, pairs = self._path(template), _no_pairs(len(stages))
+                yield self._hold(_Choice(blocks, stages, path, pairs, template))
+
+    def _path(self, template: Template) -> kernels.Path:
+        """A path of the template's shape: choices are searched one after the other."""
+        shape = len(template.level), len(template.group_cycles)
+        if shape not in self.paths:
+            self.paths[shape] = _make_path(self.preparation.problem, template)
+        return self.paths[shape]
+
+    def _hold(self, choice: _Choice) -> _Choice:
+        """See that the tables of a choice are there; drop others that are too large together."""
+        if choice.held is None:
+            by_cycles = self.objective is Objective.EDP
+            choice.held = self.preparation.template(choice.blocks, by_cycles, choice.rents)
+            self._check_time()
+        if choice in self.holding:
+            return choice
+        self.holding.append(choice)
+        while len(self.holding) > 1 and sum(_bytes_of(c.template) for c in self.holding) > _ROOM:
+            self.holding.pop(0).held = None
+        return choice
 
     def _check_time(self) -> None:
         late = self.deadline is not None and time.monotonic() >= self.deadline
@@ -327,25 +383,73 @@ class _Hunt:
         """Find the best within limits; the first objective's bound is kept."""
         primary = objective is self.objective
         self.known.clear()
-        for choice in self.choices:
-            kernels.reset_inside(choice.template)
-        starts = [(self._least(choice, objective, limits), choice) for choice in self.choices]
-        starts.sort(key=lambda pair: pair[0])
+        starts = self._starts(objective, limits)
         first = starts[0][0] if starts else np.inf
         if primary:
             self.bound = max(self.bound, float(first))
         if first == np.inf:
             return
-        for wider in _WIDER if self.best is None or primary else (np.inf,):
+        for wider in self._steps() if self.best is None or primary else (np.inf,):
             threshold = max(first, 1e-30) * wider
-            for least, choice in starts:
+            for at, (least, choice) in enumerate(starts):
                 if least <= threshold and least < self._value(objective):
-                    self._go_through(choice, objective, [*limits, threshold])
+                    more = (
+                        least if choice.is_tuned else self._tune(choice, least, objective, limits)
+                    )
+                    starts[at] = (more, choice)
+                    if more <= threshold:
+                        self._go_through(choice, objective, [*limits, threshold])
             if primary:
                 self.bound = max(self.bound, min(threshold, self._value(objective)))
             self._report()
             if self._value(objective) <= threshold:
                 return
+
+    def _starts(self, objective: Objective, limits: list[float]) -> list[tuple[float, _Choice]]:
+        """Every choice with a bound of its own, the least first."""
+        starts: list[tuple[float, _Choice]] = []
+        for choice in self.choices:
+            kernels.reset_inside(self._hold(choice).template)
+            starts.append((self._least(choice, objective, limits), choice))
+        return sorted(starts, key=lambda pair: pair[0])
+
+    def _tune(
+        self, choice: _Choice, least: float, objective: Objective, limits: list[float]
+    ) -> float:
+        """Charge the blocks that share a memory for room, as raises the bound; returns it."""
+        self._hold(choice).is_tuned = True
+        if self._code(objective) not in (kernels.ENERGY, kernels.EDP):
+            return least
+        allowed = self._allowed(choice.template, objective, [*limits, np.inf]).max()
+        shared = self.preparation.problem.shared
+        rents = [0.0] * len(shared)
+        for level in choice.divided:
+            if not np.isfinite(allowed) or not np.isfinite(shared[level]):
+                continue
+            for part in _RENTS:
+                before, rents[level] = rents[level], part * allowed / shared[level]
+                other = self._charging(choice, tuple(rents))
+                bound = self._least(other, objective, limits)
+                if bound <= least:
+                    rents[level] = before
+                    break
+                least, choice.held, choice.rents = bound, other.held, other.rents
+        return least
+
+    def _charging(self, choice: _Choice, rents: tuple[float, ...]) -> _Choice:
+        """The same choice, its tiles charged for their room."""
+        self._check_time()
+        template = self.preparation.template(choice.blocks, self.objective is Objective.EDP, rents)
+        return replace(choice, held=template, rents=rents)
+
+    def _steps(self) -> Iterable[float]:
+        """Thresholds, relative to the first bound.
+
+        In small steps where each costs little beside what lies above it.
+        """
+        if not self.preparation.space.uneven:
+            return _WIDER
+        return (*(_STEP**power for power in range(1, _STEPS)), *_WIDER[-3:])
 
     def _least(self, choice: _Choice, objective: Objective, limits: list[float]) -> float:
         if len(choice.stages) == 1:
@@ -421,6 +525,7 @@ class _Hunt:
     def _go_through(self, choice: _Choice, objective: Objective, limits: list[float]) -> None:
         """Search all chains of a choice that bounds do not exclude."""
         rows = np.zeros(0, np.int64)
+        self._hold(choice)
         if len(choice.stages) > 1:
             self._refine(choice, objective, limits)
             rows, _ = self._roots(choice, objective, limits)
@@ -488,7 +593,7 @@ class _Hunt:
             for value, chain in _waiting(path):
                 if value >= self._value(objective) * (1 - kernels.TIE):
                     break
-                key = chain.key(choice.keeps) if loose else b""
+                key = chain.key(choice.stages) if loose else b""
                 if key not in self.known:
                     self._offer(objective, limits, self._mappings(choice, chain, loose=loose))
                     self.known |= {key} if loose else set()
@@ -569,9 +674,7 @@ class _Hunt:
             temporal = tuple(Loop(names[d], self._extent(chain, k, d)) for d in orders[k])
             spatial = self._spatial(choice, chain, k) if stage.fan >= 0 else ()
             kept = tuple(
-                o.name
-                for o in self.preparation.workload.operands
-                if o.name in choice.keeps[stage.level]
+                o.name for o in self.preparation.workload.operands if o.name in stage.keeps
             )
             head = levels[stage.level].memory
             if stage.fan in (-1, stage.level):
@@ -601,8 +704,8 @@ class _Chain:
     spreads: Integers
     classes: Integers
 
-    def key(self, keeps: tuple[frozenset[str], ...]) -> bytes:
-        kept = ";".join(",".join(sorted(names)) for names in keeps)
+    def key(self, stages: list[Stage]) -> bytes:
+        kept = ";".join(f"{s.level} {','.join(sorted(s.keeps))}" for s in stages)
         return self.tiles.tobytes() + self.spreads.tobytes() + kept.encode()
 
 
@@ -640,6 +743,10 @@ def _free_runs(rest: tuple[int, ...], uses: Integers) -> Iterator[tuple[int, ...
         run = tuple(d for d in rest if not int(mask) >> d & 1)
         if run:
             yield run
+
+
+def _bytes_of(template: Template) -> int:
+    return sum(np.asarray(table).nbytes for table in template)
 
 
 def _no_pairs(stages: int, room: int = 0) -> kernels.Pairs:

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -33,6 +33,8 @@ MOST_POSITIONS = 400_000
 """Sizes beyond which tables would take too long or too much memory."""
 
 Small = NDArray[np.int16]
+Blocks = tuple[tuple[frozenset[str], ...], ...]
+"""By level, outermost first: the operands that each of its blocks keeps, outermost first."""
 Tables = TypeVar("Tables", Problem, Template)
 
 
@@ -103,11 +105,13 @@ class Preparation:
     are too many to list.
     """
 
-    def __init__(self, evaluator: Evaluator, fix: Fix | None = None) -> None:
+    def __init__(
+        self, evaluator: Evaluator, fix: Fix | None = None, *, uneven: bool = False
+    ) -> None:
         reject_uncovered(evaluator.workload)
         self.workload: Workload = evaluator.workload
         self.hardware: Hardware = evaluator.hardware
-        self.space = Mapspace(self.workload, self.hardware, fix=fix)
+        self.space = Mapspace(self.workload, self.hardware, uneven=uneven, fix=fix)
         self.dims = [dim for dim, size in self.workload.sizes.items() if size > 1]
         self.divisors = [_divisors(self.workload.sizes[dim]) for dim in self.dims]
         self.pins = Pins(fix, self.hardware, self.dims, self.divisors)
@@ -150,8 +154,14 @@ class Preparation:
         )
         return other
 
-    def choices(self) -> Iterator[tuple[frozenset[str], ...]]:
-        """Every choice of what the levels keep."""
+    def choices(self) -> Iterator[Blocks]:
+        """Every choice of what the levels keep, and of the order of their blocks."""
+        for keeps in self._kept():
+            inner = [_arrangements(names, uneven=self.space.uneven) for names in keeps[1:]]
+            for blocks in itertools.product(*inner):
+                yield ((keeps[0],), *blocks)
+
+    def _kept(self) -> Iterator[tuple[frozenset[str], ...]]:
         options: list[list[frozenset[str]]] = []
         for forced, free in zip(self.space.forced, self.space.optional, strict=True):
             names = sorted(free)
@@ -214,8 +224,8 @@ class Preparation:
             self._tiles[key] = _TileList(*found)
         return self._tiles[key]
 
-    def stages(self, keeps: tuple[frozenset[str], ...]) -> "list[Stage]":
-        """The stages of a choice of what is kept; levels without tile and fan-out have none.
+    def stages(self, blocks: Blocks) -> "list[Stage]":
+        """The stages of a choice of blocks; levels without tile and fan-out have none.
 
         A level whose loops are given has a stage of its own.
         """
@@ -223,20 +233,25 @@ class Preparation:
         for index, level in enumerate(self.hardware.levels):
             fan = index if level.fanout.copies > 1 else -1
             alone = self.pins.apart(index) or (stages and self.pins.apart(stages[-1].level))
-            if stages and not keeps[index] and stages[-1].fan < 0 and not alone:
-                stages[-1] = Stage(stages[-1].level, fan)
-            else:
-                stages.append(Stage(index, fan))
+            if stages and not blocks[index] and stages[-1].fan < 0 and not alone:
+                stages[-1] = replace(stages[-1], fan=fan)
+                continue
+            kept = blocks[index] or (frozenset(),)
+            stages += [Stage(index, -1, names) for names in kept[:-1]]
+            stages.append(Stage(index, fan, kept[-1]))
         return stages
 
-    def template(self, keeps: tuple[frozenset[str], ...], by_cycles: bool) -> Template | None:
+    def template(
+        self, blocks: Blocks, by_cycles: bool, rents: tuple[float, ...] = ()
+    ) -> Template | None:
         """The template of one choice; `None` if something cannot fit.
 
         `by_cycles` classes the unrollings of the largest fan-out by the cycles that they take.
+        `rents` are pJ per bit, by level, that bounds charge for room.
         """
-        stages = self.stages(keeps)
+        stages = self.stages(blocks)
         names = [operand.name for operand in self.workload.operands]
-        kept = np.array([[name in keeps[s.level] for name in names] for s in stages])
+        kept = np.array([[name in s.keeps for name in names] for s in stages])
         lists: list[_TileList] = []
         for index in range(1, len(stages)):
             found = self.tiles(stages[index].level, tuple(map(bool, kept[index])))
@@ -248,15 +263,35 @@ class Preparation:
         spreads = [self.spreads(s.fan) if s.fan >= 0 else None for s in stages]
         if any(spread is not None and len(spread.vectors) == 0 for spread in spreads):
             return None
-        return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles).template()
+        return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles, rents).template()
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Loops between two boundaries: the level whose tiles are outside, the fan-out inside."""
+    """Loops between two boundaries.
+
+    Attributes:
+        level: the memory whose tiles stand at the outer one.
+        fan: the level below which the fan-out lies that the stage ends with; -1 for none.
+        keeps: the operands kept at the outer one.
+    """
 
     level: int
     fan: int
+    keeps: frozenset[str]
+
+
+def _arrangements(names: frozenset[str], *, uneven: bool) -> list[tuple[frozenset[str], ...]]:
+    """The blocks of a level that keeps some operands, outermost first.
+
+    Uneven, each operand has its own: blocks of several are those with no loops in between.
+    """
+    if not names:
+        return [()]
+    if not uneven:
+        return [(names,)]
+    orders = itertools.permutations(sorted(names))
+    return [tuple(frozenset({name}) for name in order) for order in orders]
 
 
 def _in_order(tables: Tables) -> Tables:
@@ -505,6 +540,7 @@ class _TemplateMaker:
     lists: list[_TileList]
     spreads: list[Spreads | None]
     by_cycles: bool
+    rents: tuple[float, ...]
 
     @property
     def problem(self) -> Problem:
@@ -529,6 +565,7 @@ class _TemplateMaker:
         fills, still, quick = ([np.zeros((0, operands))] for _ in range(3))
         waiting = [np.zeros((0, operands), np.bool_)]
         fronts = [np.zeros(0, np.bool_)]
+        owed = [np.zeros(0)]
         least_macs = [
             0.0 if spread is None else float(mac_floor[low:high].min())
             for spread, (low, high) in zip(
@@ -540,13 +577,15 @@ class _TemplateMaker:
             cheap = self.quick(c, found, features[c - 1], coefficients)
             waits = self.may_wait(c, found)
             arrived = np.where(waits, problem.distinct, found.staying)
-            looked_at = np.hstack([cheap[:, self.keeps[c]], arrived])
-            order = np.argsort(cheap.sum(axis=1), kind="stable")
+            rent = self.rent(c, found)
+            looked_at = np.column_stack([cheap[:, self.keeps[c]], arrived, rent])
+            order = np.argsort(cheap.sum(axis=1) + rent, kind="stable")
             tiles.append(found.tiles[order])
             fills.append(found.moving[order])
             still.append(found.staying[order])
             waiting.append(waits[order])
             quick.append(cheap[order])
+            owed.append(rent[order])
             fronts.append(listing.front(np.ascontiguousarray(looked_at[order])))
         groups = len(cycles)
         still.append(problem.distinct[None, :])  # the whole workload, outside of everything
@@ -577,7 +616,7 @@ class _TemplateMaker:
             quick=np.ascontiguousarray(np.concatenate(quick)),
             row_best=np.empty((int(tile_start[-1]), operands + 1, groups)),
             row_known=np.zeros(int(tile_start[-1]), np.bool_),
-            quick_total=np.concatenate(quick).sum(axis=1),
+            quick_total=np.concatenate(quick).sum(axis=1) + np.concatenate(owed),
             least_inside=np.zeros(count + 1),
             front=np.concatenate(fronts),
             leading=leading,
@@ -588,6 +627,7 @@ class _TemplateMaker:
             stay_slope=slopes,
             stay_offset=offsets,
             idle_words=self.idle_words(),
+            rent=np.concatenate(owed),
             **coefficients,
         )
         template = _in_order(template)
@@ -605,6 +645,15 @@ class _TemplateMaker:
             kernels.stage_floors(problem, template, stage - 1, np.zeros(groups), np.zeros(operands))
         kernels.reset_inside(template)
         return template
+
+    def rent(self, c: int, found: _TileList) -> Floats:
+        """What each tile is charged for its room, less its share of what there is."""
+        level = self.stages[c].level
+        blocks = sum(stage.level == level for stage in self.stages)
+        if not self.rents or not self.rents[level] or blocks == 1:
+            return np.zeros(len(found.tiles))
+        taken = found.words[:, self.keeps[c]] @ self.problem.store_bits[self.keeps[c]]
+        return self.rents[level] * (taken - self.problem.shared[level] / blocks)
 
     def features(self, stage: int) -> tuple[Floats, Floats, Floats, Small]:
         """Of every unrolling: copies of operands, share read, instances, and the vectors."""
@@ -864,6 +913,8 @@ class _TemplateMaker:
                     - coefficients["first_load"][c, o] * load[o]
                     - coefficients["discount"][c, o]
                 )
+            if self.stages[c].level == self.stages[k].level:
+                offsets[k, self.keeps[c]] = np.inf  # a block inside another's never stays
         return slopes, offsets
 
     def idle_words(self) -> Floats:

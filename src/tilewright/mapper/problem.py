@@ -139,6 +139,8 @@ class Template(NamedTuple):
         inside: (N, O + 1, G) the same inside a tile, if an operand stays there, or none.
         stay_slope, stay_offset: (K, O) energy per arrival of an operand that stays, and beside.
         idle_words: (K,) words that pass the outermost memory for boundaries inside, at least.
+        rent: (N,) pJ that bounds charge a tile for its room, where blocks share a memory; of all
+            blocks together never above 0.
     """
 
     level: Integers
@@ -183,3 +185,4 @@ class Template(NamedTuple):
     stay_slope: Floats
     stay_offset: Floats
     idle_words: Floats
+    rent: Floats

@@ -58,9 +58,12 @@ def _blocks(draft: Draft, space: Mapspace, index: int) -> Iterator[Block]:
     places = dict(draft.places[index])
     if space.uneven and space.fix is not None:
         places |= _written_places(space.fix.of(level.memory), temporal, places)
+        first = 0  # where its loops stand is given
+    else:
+        first = min((places.get(name, 0) for name in draft.keeps[index]), default=0)
     for operand in space.workload.operands:
         if operand.name in draft.keeps[index]:
-            place = min(places.get(operand.name, 0), len(temporal))
+            place = min(places.get(operand.name, 0) - first, len(temporal))
             kept.setdefault(place, []).append(operand.name)
     starts = sorted(kept)
     for start, stop in zip(starts, [*starts[1:], len(temporal)], strict=True):

@@ -121,7 +121,7 @@ class Mapspace:
     @property
     def title(self) -> str:
         """What the set is, in words, as results say it."""
-        kind = "uneven" if self.uneven else "even"
+        kind = "uneven (one loop per dim and memory)" if self.uneven else "even"
         factors = "imperfect" if self.imperfect else "perfect"
         told = "" if self.fix is None else f", with: {self.fix.title}"
         return f"{kind}, {factors} factors, any order, any bypass{told}"

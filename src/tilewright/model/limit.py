@@ -76,6 +76,12 @@ def operand_words(operand: Operand, workload: Workload, *, in_box: bool = False)
     return math.prod(_rank_words(rank, workload.sizes, in_box) for rank in operand.ranks)
 
 
+def operand_touches(operand: Operand, workload: Workload) -> int:
+    """How often iterations touch a word of an operand, padding left out."""
+    own = math.prod(_real_pairs(rank, workload.sizes) for rank in operand.ranks)
+    return own * math.prod(size for dim, size in workload.sizes.items() if dim not in operand.dims)
+
+
 def real_macs(workload: Workload) -> int:
     """The multiply-accumulates whose operands are no padding."""
     ranks = [rank for o in workload.operands for rank in o.ranks if rank.data is not None]

@@ -1,0 +1,125 @@
+"""A bound of what any mapping costs, even or uneven, perfect or imperfect.
+
+Owns: `least_of`, from the words that must move and the work that must be done, whatever the loops.
+
+Non-goals: a bound of one choice of tiles or bypasses (`mapper/kernels.py`).
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from tilewright.ir.hardware import Level
+from tilewright.ir.workload import Operand
+from tilewright.mapper.result import Objective
+from tilewright.mapspace.space import Mapspace
+from tilewright.model.evaluate import Evaluator
+from tilewright.model.limit import dram_limit, operand_touches, operand_words
+
+
+def least_of(evaluator: Evaluator, objective: Objective) -> float:
+    """What no mapping of the layer on the chip undercuts, in the objective's unit.
+
+    Every word of an operand crosses every edge on its way at least once, whatever is kept where;
+    every MAC reads its words, one read serving as many MACs as the networks between reach; a cycle
+    does as many MACs as there are units, and the outermost ports move every word once.
+
+    Holds in the convention `default`. Source: `spec/model.md §3, §4, §6`.
+    """
+    floor = _Floor(evaluator)
+    if objective is Objective.DRAM:
+        limit = dram_limit(evaluator.workload, evaluator.hardware).words
+        return float(math.ceil(limit - 1e-6))
+    if objective is Objective.CYCLES:
+        return floor.cycles()
+    return floor.energy_pj() * (floor.cycles() if objective is Objective.EDP else 1.0)
+
+
+class _Floor:
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.workload, self.hardware = evaluator.workload, evaluator.hardware
+        self.space = Mapspace(self.workload, self.hardware)
+
+    def cycles(self) -> float:
+        work = math.ceil(self.workload.macs / self.hardware.mac_units - 1e-6)
+        level, output = self.hardware.levels[0], self.workload.output
+        reads = sum(operand_words(o, self.workload) * o.bits for o in self.workload.inputs)
+        writes = operand_words(output, self.workload) * self.finished_bits
+        ports = [
+            bits / (width * level.word_bits)
+            for bits, width in (
+                (reads, level.read_bandwidth),
+                (writes, level.write_bandwidth),
+                (reads + writes, level.bandwidth),
+            )
+            if width is not None
+        ]
+        return float(max([work, *(math.ceil(port - 1e-6) for port in ports)]))
+
+    @property
+    def finished_bits(self) -> int:
+        return min(self.workload.output.bits, self.workload.psum_bits)
+
+    def energy_pj(self) -> float:
+        moved = sum(
+            min(self.path_pj(operand, path) for path in self.paths(operand))
+            for operand in self.workload.operands
+        )
+        leak = sum(
+            level.leak_pj_per_cycle * self.hardware.instances(index)
+            for index, level in enumerate(self.hardware.levels)
+        )
+        work = self.workload.macs * (self.hardware.compute.pj or 0.0)
+        return (moved + work + leak * self.cycles()) * (1 - 1e-12)
+
+    def paths(self, operand: Operand) -> Iterator[tuple[int, ...]]:
+        """Every choice of levels that keep an operand, outermost first."""
+        options = [
+            (True,)
+            if operand.name in forced
+            else (True, False)
+            if operand.name in free
+            else (False,)
+            for forced, free in zip(self.space.forced, self.space.optional, strict=True)
+        ]
+        for kept in itertools.product(*options):
+            yield tuple(index for index, keeps in enumerate(kept) if keeps)
+
+    def path_pj(self, operand: Operand, path: tuple[int, ...]) -> float:
+        """The least energy of an operand's moves if these levels keep it."""
+        levels = [self.hardware.levels[index] for index in path]
+        words = operand_words(operand, self.workload)
+        total = self.to_macs_pj(operand, path[-1])
+        for parent, child in itertools.pairwise(levels):
+            if operand == self.workload.output:
+                bits = words * self.finished_bits
+                total += bits * (_update_pj(parent) + (child.read_pj or 0.0) / child.word_bits)
+            else:
+                bits = words * operand.bits
+                total += bits * (
+                    (parent.read_pj or 0.0) / parent.word_bits
+                    + (child.write_pj or 0.0) / child.word_bits
+                )
+        return total
+
+    def to_macs_pj(self, operand: Operand, index: int) -> float:
+        """The least energy of what the innermost level that keeps an operand moves for MACs."""
+        level = self.hardware.levels[index]
+        inside = [inner.fanout for inner in self.hardware.levels[index:]]
+        served = math.prod(fanout.copies for fanout in inside if fanout.multicast)
+        merged = math.prod(fanout.copies for fanout in inside if fanout.reduction)
+        words = operand_words(operand, self.workload)
+        touches = operand_touches(operand, self.workload)
+        read_pj = (level.read_pj or 0.0) / level.word_bits
+        if operand != self.workload.output:
+            return max(words, touches / served) * operand.bits * read_pj
+        first = words * self.hardware.mac_units
+        reads = max(0.0, touches / served - first)
+        updates = max(words, touches / merged)
+        return (reads * read_pj + updates * _update_pj(level)) * self.workload.psum_bits
+
+
+def _update_pj(level: Level) -> float:
+    """Energy per bit of an update."""
+    pj = level.write_pj if level.update_pj is None else level.update_pj
+    return (pj or 0.0) / level.word_bits
