@@ -16,6 +16,9 @@ from tilewright.model.convention import DEFAULT, Convention, find_convention
 if TYPE_CHECKING:
     from tilewright.mapper.optimal import OnProgress
 
+UNEVEN_SECONDS = 60.0
+"""How long uneven mappings of a layer are searched if nothing is said: some take very long."""
+
 
 def find_mapping(  # noqa: PLR0913
     workload: Workload,
@@ -40,7 +43,7 @@ def find_mapping(  # noqa: PLR0913
         convention: the rules to count by.
         imperfect: also use tiles that are clipped.
         uneven: also keep operands at different places of one level's loops.
-        seconds: stop after that long.
+        seconds: stop after that long; uneven mappings after `UNEVEN_SECONDS` if left out.
         seed: of random choices, where a search has to make them.
         should_stop: asked now and then; the best found so far is returned when it says yes.
         on_progress: told now and then what has been found and what is proved.
@@ -59,6 +62,8 @@ def find_mapping(  # noqa: PLR0913
     ('optimal', 44)
     """
     rules = find_convention(convention)
+    if uneven and seconds is None and rules == DEFAULT:
+        seconds = UNEVEN_SECONDS
     if rules == DEFAULT and not imperfect:
         from tilewright.mapper.optimal import find_optimal
         from tilewright.mapper.prepare import UncoveredError
