@@ -246,15 +246,18 @@ def test_mappings_are_made_one_by_one() -> None:
     assert next(mappings(Space(large, TWO, imperfect=True)))
 
 
-def test_a_bound_that_is_too_high_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [KINDS[2], RELAXED[1]], ids=str)
+def test_a_bound_that_is_too_high_is_seen(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison notices a mapper that leaves out what it must not."""
     from tilewright.mapper.prepare import Blocks, Preparation
     from tilewright.mapper.problem import Template
 
     make = Preparation.template
 
-    def too_high(self: Preparation, blocks: Blocks, by_cycles: bool) -> Template | None:
-        template = make(self, blocks, by_cycles)
+    def too_high(
+        self: Preparation, blocks: Blocks, by_cycles: bool, rents: tuple[float, ...] = ()
+    ) -> Template | None:
+        template = make(self, blocks, by_cycles, rents)
         if template is not None:
             template.mac_floor[:] *= 1.5
             for bound in (template.fills, template.quick, template.quick_total):
@@ -262,7 +265,7 @@ def test_a_bound_that_is_too_high_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
         return template
 
     monkeypatch.setattr(Preparation, "template", too_high)
-    spaces = [random_space(KINDS[2], seed, 4_000) for seed in range(FEW)]
+    spaces = [random_space(kind, seed, 4_000) for seed in range(FEW)]
     with pytest.raises(AssertionError):
         list(map(compare, spaces))
 

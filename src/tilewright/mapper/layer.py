@@ -18,6 +18,9 @@ from tilewright.model.convention import DEFAULT, Convention, find_convention
 if TYPE_CHECKING:
     from tilewright.mapper.optimal import OnProgress
 
+UNEVEN_SECONDS = 60.0
+"""How long uneven mappings of a layer are searched if nothing is said: some take very long."""
+
 
 def find_mapping(  # noqa: PLR0913
     workload: Workload,
@@ -45,7 +48,7 @@ def find_mapping(  # noqa: PLR0913
         uneven: also keep operands at different places of one level's loops.
         fix: what the mapping must contain, in mapping notation; what is not written is free
             (`docs/fix.md`).
-        seconds: stop after that long.
+        seconds: stop after that long; uneven mappings after `UNEVEN_SECONDS` if left out.
         seed: of random choices, where a search has to make them.
         should_stop: asked now and then; the best found so far is returned when it says yes.
         on_progress: told now and then what has been found and what is proved.
@@ -102,6 +105,8 @@ def solve_layer(  # noqa: PLR0913
 ) -> LayerResult:
     """Find the best mapping of a layer with a fix that has been verified. See `find_mapping`."""
     rules = find_convention(convention)
+    if uneven and seconds is None and rules == DEFAULT:
+        seconds = UNEVEN_SECONDS
     if rules == DEFAULT and not imperfect and not (uneven and fix):
         from tilewright.mapper.optimal import find_optimal
         from tilewright.mapper.prepare import UncoveredError
@@ -128,6 +133,7 @@ def solve_layer(  # noqa: PLR0913
             objective=objective,
             imperfect=imperfect,
             uneven=uneven,
+            fix=fix,
             seconds=seconds,
             seed=seed,
             should_stop=should_stop,

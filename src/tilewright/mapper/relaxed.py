@@ -7,9 +7,10 @@ Non-goals: the proofs (`mapper/optimal.py`), the search (`mapper/search.py`).
 """
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Workload
 from tilewright.mapper.floor import least_of
@@ -31,6 +32,7 @@ def find_relaxed(  # noqa: PLR0913
     objective: str | Objective,
     imperfect: bool,
     uneven: bool,
+    fix: Fix | None = None,
     seconds: float | None = None,
     seed: int = 0,
     should_stop: Stop = lambda: False,
@@ -45,7 +47,8 @@ def find_relaxed(  # noqa: PLR0913
     """
     began = time.monotonic()
     goal = find_objective(objective)
-    perfect = _perfect(workload, hardware, goal, uneven, seconds, should_stop, on_progress)
+    proved = _Proved(goal, uneven and fix is None, fix)
+    perfect = proved.find(workload, hardware, seconds, should_stop, on_progress)
     rest = None if seconds is None else max(0.0, began + seconds - time.monotonic())
     found = search_mapping(
         workload,
@@ -53,6 +56,7 @@ def find_relaxed(  # noqa: PLR0913
         objective=goal,
         imperfect=imperfect,
         uneven=uneven,
+        fix=fix,
         seconds=rest,
         seed=seed,
         should_stop=lambda: should_stop() or (perfect is not None and perfect.interrupted),
@@ -74,31 +78,39 @@ def find_relaxed(  # noqa: PLR0913
     return replace(found, status=status, lower_bound=bound, violations=())
 
 
-def _perfect(  # noqa: PLR0913, PLR0917
-    workload: Workload,
-    hardware: Hardware,
-    objective: Objective,
-    uneven: bool,
-    seconds: float | None,
-    should_stop: Stop,
-    on_progress: "OnProgress",
-) -> LayerResult | None:
-    """The best mapping with perfect factors; `None` for a workload that is not covered."""
-    from tilewright.mapper.optimal import Progress, find_optimal
-    from tilewright.mapper.prepare import UncoveredError
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    """What is asked of the mapper that proves; it takes uneven mappings or a fix, not both."""
 
-    def tell(progress: Progress) -> None:
-        on_progress(replace(progress, lower_bound=0.0))  # its bound holds for perfect factors only
+    objective: Objective
+    uneven: bool
+    fix: Fix | None
 
-    try:
-        return find_optimal(
-            workload,
-            hardware,
-            objective=objective,
-            uneven=uneven,
-            seconds=None if seconds is None else seconds * _SHARE,
-            should_stop=should_stop,
-            on_progress=tell,
-        )
-    except UncoveredError:
-        return None
+    def find(
+        self,
+        workload: Workload,
+        hardware: Hardware,
+        seconds: float | None,
+        should_stop: Stop,
+        on_progress: "OnProgress",
+    ) -> LayerResult | None:
+        """The best mapping with perfect factors; `None` for a workload that is not covered."""
+        from tilewright.mapper.optimal import Progress, find_optimal
+        from tilewright.mapper.prepare import UncoveredError
+
+        def tell(progress: Progress) -> None:
+            on_progress(replace(progress, lower_bound=0.0))  # it holds for perfect factors only
+
+        try:
+            return find_optimal(
+                workload,
+                hardware,
+                objective=self.objective,
+                uneven=self.uneven,
+                fix=self.fix,
+                seconds=None if seconds is None else seconds * _SHARE,
+                should_stop=should_stop,
+                on_progress=tell,
+            )
+        except UncoveredError:
+            return None
