@@ -469,13 +469,15 @@ class _Hunt:
             self._offer(objective, limits, self._mappings(choice, chain, loose=False))
         passes = (False, True) if limits is not None else (False,)
         for loose in passes:  # orders of the class first: often they cost what is bounded
-            for value, chain in _waiting(path):
+            for value, chain, level in _waiting(path):
                 if value >= self._value(objective) * (1 - kernels.TIE):
                     break
-                key = chain.key(choice.keeps) if loose else b""
+                if loose and level < 2:
+                    continue
+                key = chain.key(choice.keeps, ordered=not loose)
                 if key not in self.known:
                     self._offer(objective, limits, self._mappings(choice, chain, loose=loose))
-                    self.known |= {key} if loose else set()
+                    self.known.add(key)
 
     def _offer(
         self, objective: Objective, limits: list[float] | None, mappings: Iterable[Mapping]
@@ -515,7 +517,7 @@ class _Hunt:
 
     def _orders(self, chain: "_Chain", stage: int, *, loose: bool) -> Iterator[tuple[int, ...]]:
         problem = self.preparation.problem
-        stay, slide, glide = (int(value) for value in chain.classes[stage])
+        stay, slide, glide, near = (int(value) for value in chain.classes[stage])
         moved = [
             dim
             for dim in range(len(problem.sizes))
@@ -525,10 +527,16 @@ class _Hunt:
             yield from _representatives(moved, problem.uses)
             return
         free = [d for d in moved if stay >= 0 and not problem.uses[stay] >> d & 1 and d != slide]
-        inner = [d for d in (slide,) if d in moved]
-        outer = [d for d in (glide,) if d in moved and d not in inner and d not in free]
-        rest = [d for d in moved if d not in inner and d not in free and d not in outer]
-        yield (*rest, *outer, *free, *inner)
+        if stay == problem.slider:
+            last = (near, glide, *free, slide)
+        elif near in free:
+            last = (glide, *(d for d in free if d != near), near, slide)
+        elif near >= 0:
+            last = (near, slide)
+        else:
+            last = (glide, *free, slide)
+        last = tuple(d for d in last if d in moved)
+        yield (*(d for d in moved if d not in last), *dict.fromkeys(last))
 
     def _extent(self, chain: "_Chain", stage: int, dim: int) -> int:
         val = self.preparation.problem.val[dim]
@@ -576,17 +584,18 @@ class _Chain:
     spreads: Integers
     classes: Integers
 
-    def key(self, keeps: tuple[frozenset[str], ...]) -> bytes:
-        kept = ";".join(",".join(sorted(names)) for names in keeps)
-        return self.tiles.tobytes() + self.spreads.tobytes() + kept.encode()
+    def key(self, keeps: tuple[frozenset[str], ...], *, ordered: bool) -> bytes:
+        kept = ";".join(",".join(sorted(names)) for names in keeps).encode()
+        orders = self.classes.tobytes() if ordered else b"any"
+        return self.tiles.tobytes() + self.spreads.tobytes() + orders + kept
 
 
-def _waiting(path: kernels.Path) -> Iterator[tuple[float, _Chain]]:
-    """The chains whose price is loose, the least first."""
+def _waiting(path: kernels.Path) -> Iterator[tuple[float, _Chain, int]]:
+    """The chains whose price is loose, the least first, and how loose it is."""
     values = path.buffer_value[: int(path.counts[1])]
     for index in np.argsort(values, kind="stable"):
         chain = _Chain(path.buffer_tile[index], path.buffer_spread[index], path.buffer_class[index])
-        yield float(values[index]), chain
+        yield float(values[index]), chain, int(path.buffer_loose[index])
 
 
 def _representatives(moved: list[int], uses: Integers) -> Iterator[tuple[int, ...]]:
@@ -672,6 +681,7 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         stay=whole(stages),
         slide=whole(stages),
         glide=whole(stages),
+        near=whole(stages),
         energy=np.zeros(stages + 1),
         words=np.zeros(stages + 1),
         reads=np.zeros((stages + 1, levels)),
@@ -685,11 +695,12 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         best=np.zeros(5),
         best_tile=whole(stages + 1, dims + 1),
         best_spread=whole(stages, dims + 1),
-        best_class=whole(stages, 3),
+        best_class=whole(stages, 4),
         buffer_tile=whole(_LOOSE, stages + 1, dims + 1),
         buffer_spread=whole(_LOOSE, stages, dims + 1),
-        buffer_class=whole(_LOOSE, stages, 3),
+        buffer_class=whole(_LOOSE, stages, 4),
         buffer_value=np.zeros(_LOOSE),
+        buffer_loose=whole(_LOOSE),
         allowed=np.zeros(stages),
         stays=np.zeros((stages, len(problem.uses))),
         carry=np.zeros((stages + 1, len(problem.uses))),
@@ -701,7 +712,7 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         next_spread=whole(stages),
         next_class=whole(stages),
         class_count=whole(stages),
-        classes=whole(stages, 64, 3),
+        classes=whole(stages, 64, 4),
         counts=whole(6),
     )
 

@@ -279,6 +279,8 @@ class _Sliding:
     largest: Floats
     visits: Floats
     spills: Mask
+    placed: Integers
+    start: Integers
     floor: Floats
     stay_floor: Floats
     kept_a: Floats
@@ -319,6 +321,7 @@ class _Maker:
         for rank in ranks:
             if rank.b < len(self.dims):
                 slides |= 1 << rank.a | 1 << rank.b
+        sliders = {r.operand for r in ranks if r.b < len(self.dims)}
         bits = [float(o.bits) for o in self.workload.inputs] + [float(self.workload.psum_bits)]
         words = np.array([level.word_bits for level in levels], float)[:, None]
         share = np.array(bits)[None, :] / words
@@ -337,6 +340,7 @@ class _Maker:
             mul=mul,
             uses=np.array([self.uses(operand) for operand in operands], np.int64),
             slides=slides,
+            slider=-2 if len(sliders) > 1 else max(sliders, default=-1),
             plain=np.array([self.plain(operand) for operand in operands]),
             distinct=np.array([float(operand_words(o, self.workload)) for o in operands]),
             rank_op=np.array([r.operand for r in ranks], np.int64),
@@ -348,6 +352,8 @@ class _Maker:
             largest=_stack([r.largest for r in ranks], 2),
             visits=_stack([r.visits for r in ranks], 2),
             spills=_stack([r.spills.astype(float) for r in ranks], 2) > 0,
+            placed=np.concatenate([np.zeros(0, np.int64), *(r.placed for r in ranks)]),
+            placed_start=_places(ranks),
             floor=_stack([r.floor for r in ranks], 2),
             stay_floor=_stack([r.stay_floor for r in ranks], 2),
             kept_a=_stack([r.kept_a for r in ranks], 4),
@@ -421,23 +427,20 @@ class _Maker:
         reach = step_a * (int(own[-1]) - 1) + step_b * (int(other[-1]) - 1) + 1
         data = rank.data or (0, reach)
         steps, turned = (step_a, step_b), (step_b, step_a)
-        largest, visits = sliding.tile_tables(own, other, steps, data)
+        largest, visits, spills, placed, start = sliding.tile_tables(own, other, steps, data)
         kept_a = sliding.kept_table(own, other, steps, data)
         kept_b = sliding.kept_table(other, own, turned, data)
         most = self.most_copies(), self.most_copies()
         joint, single, joint_a = sliding.joint_tables(own, other, steps, data, most)
         _, _, joint_b = sliding.joint_tables(other, own, turned, data, most)
-        extents = step_a * (own - 1)[:, None] + step_b * (other - 1)[None, :] + 1
-        spills = (extents >= data[1] - data[0]) & (rank.data is not None)
-        spills[-1, -1] = False
         distinct = float(largest[-1, -1])
         floor, stay_floor = listing.rank_floors(
             own, other, steps, distinct, visits, largest, kept_a, kept_b
         )
         floor[spills] = stay_floor[spills] = distinct
         return _Sliding(
-            operand, a, b, steps, rank.data is not None, largest, visits, spills, floor,
-            stay_floor, kept_a, kept_b, joint, single, joint_a, joint_b,
+            operand, a, b, steps, rank.data is not None, largest, visits, spills, placed, start,
+            floor, stay_floor, kept_a, kept_b, joint, single, joint_a, joint_b,
         )  # fmt: skip
 
     def most_copies(self) -> int:
@@ -454,6 +457,16 @@ def _stack(tables: list[Floats], axes: int) -> Floats:
     for index, table in enumerate(tables):
         stacked[(index, *(slice(0, length) for length in table.shape))] = table
     return stacked
+
+
+def _places(ranks: list[_Sliding]) -> Integers:
+    """Where the words of a tile's size begin in `Problem.placed`, -1 for ranks without padding."""
+    ends = np.cumsum([0, *(len(r.placed) for r in ranks)])
+    starts = [
+        (r.start + end if r.padded else np.full_like(r.start, -1)).astype(float)
+        for r, end in zip(ranks, ends[:-1], strict=True)
+    ]
+    return _stack(starts, 2).astype(np.int64)
 
 
 def _widths(levels: tuple[Level, ...], bandwidths: list[float | None]) -> Floats:
