@@ -693,7 +693,14 @@ def stage_floors(
         if not template.front[row]:
             continue
         for group in range(groups):
-            inside[group] = inner_floor(template, c, row, group, problem.distinct)
+            inside[group] = template.moving[c, group]
+            for operand in range(operands):
+                arriving = template.still[row, operand]
+                if template.may_wait[row, operand]:
+                    arriving = min(arriving, problem.distinct[operand])
+                stays = template.stay_slope[c, operand] * arriving
+                stays += template.staying[c, operand, group] + template.stay_offset[c, operand]
+                inside[group] = min(inside[group], stays)
         for spread in range(low, max(high, low + 1)):
             if not none and not template.leading[spread]:
                 continue
@@ -1474,6 +1481,9 @@ def root_floors(
     start = template.tile_start[1]
     _prepare_node(problem, template, path, 0, objective)
     for row in range(start, template.tile_start[2]):
+        floors[row - start] = np.inf
+        if _is_dear(template, path, 0, row):
+            continue
         floors[row - start] = _row_floor(problem, template, path, 0, row, objective)
 
 

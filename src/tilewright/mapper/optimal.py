@@ -11,7 +11,7 @@ Non-goals: counting and bounding (`mapper/kernels.py`), networks (`mapper/networ
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import permutations, product
 
@@ -22,7 +22,14 @@ from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Workload, conv2d
 from tilewright.mapper import kernels
-from tilewright.mapper.prepare import Preparation, Stage, reject_uncovered, stages_of
+from tilewright.mapper.prepare import (
+    Preparation,
+    Stage,
+    reject_uncovered,
+    root_floors,
+    stages_of,
+    without_classes,
+)
 from tilewright.mapper.problem import Floats, Integers, Template
 from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
 from tilewright.mapper.search import search_mapping
@@ -198,6 +205,8 @@ class _Choice:
     template: Template
     path: kernels.Path
     pairs: kernels.Pairs
+    floors: Floats
+    """(G,) the least energy of all edges and of the MACs' words, by class of cycles."""
 
 
 @dataclass(slots=True)
@@ -220,6 +229,9 @@ class _Hunt:
     reported: float = 0.0
     choices: list[_Choice] = field(default_factory=list[_Choice])
     known: set[bytes] = field(default_factory=set[bytes])
+    paths: dict[tuple[int, int], kernels.Path] = field(
+        default_factory=dict[tuple[int, int], kernels.Path]
+    )
 
     def run(self) -> None:
         """Search for the best, then, among equally good ones, for what decides ties."""
@@ -291,8 +303,16 @@ class _Hunt:
             seen.add(key)
             template = self.preparation.template(keeps, self.objective is Objective.EDP)
             if template is not None:
-                path = _make_path(self.preparation.problem, template)
-                yield _Choice(keeps, stages, template, path, _no_pairs(len(stages)))
+                path = self._path(template)
+                floors = root_floors(template, self.preparation.problem)
+                yield _Choice(keeps, stages, template, path, _no_pairs(len(stages)), floors)
+
+    def _path(self, template: Template) -> kernels.Path:
+        """Room for the search: one for all choices of the same shape, searched one by one."""
+        shape = len(template.level), len(template.group_cycles)
+        if shape not in self.paths:
+            self.paths[shape] = _make_path(self.preparation.problem, template)
+        return self.paths[shape]
 
     def _check_time(self) -> None:
         late = self.deadline is not None and time.monotonic() >= self.deadline
@@ -311,8 +331,6 @@ class _Hunt:
         """Find the best within limits; the first objective's bound is kept."""
         primary = objective is self.objective
         self.known.clear()
-        for choice in self.choices:
-            kernels.reset_inside(choice.template)
         starts = [(self._least(choice, objective, limits), choice) for choice in self.choices]
         starts.sort(key=lambda pair: pair[0])
         first = starts[0][0] if starts else np.inf
@@ -332,10 +350,30 @@ class _Hunt:
                 return
 
     def _least(self, choice: _Choice, objective: Objective, limits: list[float]) -> float:
-        if len(choice.stages) == 1:
-            return 0.0
-        _, floors = self._roots(choice, objective, [*limits, np.inf])
-        return float(floors[0]) if len(floors) else np.inf
+        """A bound of all chains of a choice within limits."""
+        template, problem = choice.template, self.preparation.problem
+        cycles = template.group_cycles
+        energy = choice.floors + problem.mac_pj + problem.leak * cycles
+        words = np.full_like(cycles, template.idle_words[0])
+        admitted = (energy <= limits[0]) & (cycles <= limits[1]) & (words <= limits[2])
+        admitted &= energy * cycles <= limits[3]
+        code = self._code(objective)
+        values = {
+            kernels.ENERGY: energy, kernels.CYCLES: cycles, kernels.EDP: energy * cycles
+        }.get(code, words)  # fmt: skip
+        return float(values[admitted].min(initial=np.inf))
+
+    def _narrowed(
+        self, choice: _Choice, objective: Objective, limits: list[float]
+    ) -> _Choice | None:
+        """A choice without the classes of cycles whose bound is beyond limits; `None` if all are."""
+        template = choice.template
+        kept = choice.floors <= self._allowed(template, objective, limits)
+        if kept.all():
+            return choice
+        if not kept.any():
+            return None
+        return replace(choice, template=without_classes(template, kept, self.preparation.problem))
 
     def _refine(self, choice: _Choice, objective: Objective, limits: list[float]) -> None:
         """Bound what is inside every single tile, for chains within limits."""
@@ -406,6 +444,10 @@ class _Hunt:
         """Search all chains of a choice that bounds do not exclude."""
         rows = np.zeros(0, np.int64)
         if len(choice.stages) > 1:
+            narrowed = self._narrowed(choice, objective, limits)
+            if narrowed is None:
+                return
+            choice = narrowed
             self._refine(choice, objective, limits)
             rows, _ = self._roots(choice, objective, limits)
             if not len(rows):

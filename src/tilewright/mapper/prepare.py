@@ -490,6 +490,58 @@ def _least_inside(template: Template, stage: int, distinct: Floats) -> float:
     return least
 
 
+def root_floors(template: Template, problem: Problem) -> Floats:
+    """(G,) the least energy of all edges and of the MACs' words, by class of cycles."""
+    if len(template.level) == 1:
+        return np.zeros(len(template.group_cycles))
+    stays = template.stay_slope[0] * problem.distinct + template.stay_offset[0]
+    return np.minimum(template.moving[0], (template.staying[0] + stays[:, None]).min(axis=0))
+
+
+def without_classes(template: Template, kept: Mask, problem: Problem) -> Template:
+    """A template with some classes of cycles only, and the unrollings in them.
+
+    Args:
+        template: with a fan-out whose unrollings are classed.
+        kept: (G,) the classes to keep.
+        problem: what it was made for.
+    """
+    starts, primary = template.spread_start, template.primary
+    chosen = np.ones(len(template.group), np.bool_)
+    chosen[starts[primary] : starts[primary + 1]] = kept[
+        template.group[starts[primary] : starts[primary + 1]]
+    ]
+    group = template.group.copy()
+    group[starts[primary] : starts[primary + 1]] = (np.cumsum(kept) - 1)[
+        group[starts[primary] : starts[primary + 1]]
+    ]
+    of_unrollings = {
+        name: getattr(template, name)[chosen]
+        for name in ("spreads", "copies", "phis", "saved", "mac_floor", "cycles", "leading")
+    }
+    ends = np.concatenate([[0], np.cumsum(chosen)])[starts]
+    macs = template.least_macs.copy()
+    macs[primary] = of_unrollings["mac_floor"][ends[primary] : ends[primary + 1]].min()
+    tiles, sums = template.row_best.shape[:2]
+    narrow = template._replace(
+        **of_unrollings,
+        spread_start=ends.astype(np.int64),
+        group=group[chosen],
+        group_cycles=template.group_cycles[kept],
+        moving=template.moving[:, kept],
+        staying=template.staying[:, :, kept],
+        row_best=np.empty((tiles, sums, int(kept.sum()))),
+        row_known=np.zeros(tiles, np.bool_),
+        inside=np.empty((tiles, sums, int(kept.sum()))),
+        least_macs=macs,
+        least_inside=template.least_inside.copy(),
+    )
+    narrow = _in_order(narrow)
+    for stage in range(1, len(template.level)):
+        narrow.least_inside[stage] = _least_inside(narrow, stage, problem.distinct)
+    return narrow
+
+
 @dataclass(frozen=True, slots=True)
 class _TemplateMaker:
     preparation: Preparation
@@ -591,10 +643,8 @@ class _TemplateMaker:
                     mine = mine[group[low:high] == g]
                 template.moving[count - 1, g] = constant + mine.min()
         for stage in range(count - 1, 0, -1):
-            kernels.reset_inside(template)
             template.least_inside[stage] = _least_inside(template, stage, problem.distinct)
             kernels.stage_floors(problem, template, stage - 1, np.zeros(groups), np.zeros(operands))
-        kernels.reset_inside(template)
         return template
 
     def features(self, stage: int) -> tuple[Floats, Floats, Floats, Small]:
