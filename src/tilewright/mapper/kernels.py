@@ -230,7 +230,7 @@ def _words_at(
     inner = path.near[k] == mover  # then the other loop of the stage is inside
     words = 0.0
     if begin < 0:
-        words = problem.largest[rank, at, bt] * along_a * along_b
+        words += problem.largest[rank, at, bt] * along_a * along_b
         for j in range(k, stage + 1):
             if j > k or inner:
                 words *= val[other, path.span[j, other]] / val[other, path.tile[j, other]]
@@ -251,7 +251,7 @@ def _words_at(
                     taken = False
             if taken:
                 words += problem.placed[begin + i * along_b + n]
-    return words
+    return float(words)
 
 
 @compiled_inside
@@ -503,11 +503,16 @@ def inner_floor(template: Template, stage: int, row: int, group: int, carry: Flo
 
 
 @compiled_in_place
-def reset_inside(template: Template) -> None:
-    """Put the bounds that hold for every tile of a boundary in place of those of single tiles."""
+def reset_inside(template: Template, stop: Integers) -> None:
+    """Put the bounds that hold for every tile of a boundary in place of those of single tiles.
+
+    `stop` (1,) is not 0 as soon as the answer is no longer asked for.
+    """
     operands = template.staying.shape[1]
     for stage in range(1, len(template.level)):
         for row in range(template.tile_start[stage], template.tile_start[stage + 1]):
+            if stop[0] != 0:
+                return
             for group in range(len(template.group_cycles)):
                 template.inside[row, operands, group] = template.moving[stage, group]
                 for operand in range(operands):
@@ -543,11 +548,15 @@ def fill_inside(
     operands, c, dims = len(problem.uses), stage + 1, len(problem.sizes)
     groups = len(template.group_cycles)
     for at in range(lattice.shape[0]):
+        if pairs.start[0] != 0:
+            return 0  # told to stop
         for stay in range(operands + 1):
             for group in range(groups):
                 lattice[at, stay, group] = np.inf
     count = _scatter(problem, template, stage, allowed, most_cycles, lattice, strides, pairs)
     for dim in range(dims):
+        if pairs.start[0] != 0:
+            return 0
         _spread_along(problem, dim, lattice, strides)
     for row in range(template.tile_start[stage], template.tile_start[c]):
         at = 0
@@ -679,11 +688,17 @@ def _is_prime(number: int) -> bool:
 
 @compiled_in_place
 def stage_floors(
-    problem: Problem, template: Template, stage: int, inside: Floats, costs: Floats
+    problem: Problem,
+    template: Template,
+    stage: int,
+    inside: Floats,
+    costs: Floats,
+    stop: Integers,
 ) -> None:
     """Fill `moving` and `staying` of a stage, those of the stages inside being known.
 
-    `inside` (G,) and `costs` (O,) are room to work in.
+    `inside` (G,) and `costs` (O,) are room to work in; `stop` (1,) is not 0 as soon as the answer
+    is no longer asked for.
     """
     operands, c = len(problem.uses), stage + 1
     groups = len(template.group_cycles)
@@ -692,6 +707,8 @@ def stage_floors(
     for row in range(template.tile_start[c], template.tile_start[c + 1]):
         if not template.front[row]:
             continue
+        if stop[0] != 0:
+            return
         for group in range(groups):
             inside[group] = template.moving[c, group]
             for operand in range(operands):
@@ -953,9 +970,7 @@ def _remember_loose(path: Path, value: float) -> None:
 
 
 @compiled_inside
-def _classes(
-    problem: Problem, template: Template, path: Path, stage: int, found: Integers
-) -> int:
+def _classes(problem: Problem, template: Template, path: Path, stage: int, found: Integers) -> int:
     """All classes of orders of a stage's loops: (stay, slide, glide, near) rows.
 
     Source: `docs/optimal-mapper.md`, Classes of orders.
@@ -1008,9 +1023,7 @@ def _classes(
 
 
 @compiled_inside
-def _add_class(
-    found: Integers, count: int, stay: int, slide: int, glide: int, near: int
-) -> int:
+def _add_class(found: Integers, count: int, stay: int, slide: int, glide: int, near: int) -> int:
     found[count, 0], found[count, 1], found[count, 2], found[count, 3] = stay, slide, glide, near
     return count + 1
 
@@ -1482,6 +1495,8 @@ def root_floors(
     _prepare_node(problem, template, path, 0, objective)
     for row in range(start, template.tile_start[2]):
         floors[row - start] = np.inf
+        if path.counts[2] != 0:
+            return
         if _is_dear(template, path, 0, row):
             continue
         floors[row - start] = _row_floor(problem, template, path, 0, row, objective)

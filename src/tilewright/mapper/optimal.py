@@ -23,6 +23,7 @@ from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Workload, conv2d
 from tilewright.mapper import kernels
 from tilewright.mapper.prepare import (
+    LONG,
     Preparation,
     Stage,
     reject_uncovered,
@@ -63,6 +64,15 @@ _FEW_PAIRS, _MOST_PAIRS = 50_000, 4_000_000
 """Tiles with unrollings that are listed: at first, and at most; beyond, all are tried."""
 _TIE_NODES, _ENDLESS = 20_000, 2**62
 """How far ties are followed below each choice of bypasses, in nodes; the best is proved then."""
+_QUICK_NODES, _DIVE_NODES = 20_000, 4_000
+"""Nodes below each choice of bypasses: when a search counts as hard, and while it looks for a first
+mapping then."""
+_ALMOST = 0.95
+"""Thresholds above that share of the best found are not worth a search of their own."""
+_BETTER = 0.998
+"""A best found below that share of the last one makes bounds worth computing again."""
+_PATIENT = 0.5
+"""Seconds of preparation after which a first mapping is looked for, to keep further lists short."""
 _PAUSE = 0.5
 """Seconds between reports while the search is deep in one choice of bypasses."""
 _RESERVE = 0.08
@@ -128,12 +138,12 @@ def find_optimal(  # noqa: PLR0913
     goal = find_objective(objective)
     evaluator = make_evaluator(workload, hardware)
     reject_uncovered(workload)
-    _compile()
+    compile_kernels()
     return _prove(evaluator, goal, seconds, should_stop, on_progress)
 
 
 @cache
-def _compile() -> None:
+def compile_kernels() -> None:
     """Load or compile the kernels, so that no budget pays for it: solve the smallest problem."""
     layer = conv2d("smallest", K=2, C=2, P=4, Q=1, R=3, S=1, padding=(1, 0))
     levels = (Level("DRAM"), Level("GLB", 512, fanout=Fanout(2)), Level("RF", 256))
@@ -153,6 +163,7 @@ def _prove(
     workload, hardware = evaluator.workload, evaluator.hardware
     preparation = Preparation(evaluator)
     hunt = _Hunt(preparation, evaluator, goal, deadline, should_stop, on_progress, preparation)
+    hunt.began = began
     proved = interrupted = False
     try:
         hunt.run()
@@ -227,6 +238,7 @@ class _Hunt:
     evaluated: int = 0
     is_proved: bool = False
     reported: float = 0.0
+    began: float = 0.0
     choices: list[_Choice] = field(default_factory=list[_Choice])
     known: set[bytes] = field(default_factory=set[bytes])
     paths: dict[tuple[int, int], kernels.Path] = field(
@@ -235,10 +247,18 @@ class _Hunt:
 
     def run(self) -> None:
         """Search for the best, then, among equally good ones, for what decides ties."""
+        self.preparation.run = self._run
         if self.objective is Objective.DRAM:
             self._charge(0.0, 1.0)
-        self.choices = list(self._prepare())
         limits = [np.inf, np.inf, np.inf, np.inf]
+        self.bound = self._compulsory()
+        for choice in self._prepare():
+            least = self._least(choice, self.objective, limits)
+            if least > self._value(self.objective) * (1 + _SLACK):
+                continue
+            self.choices.append(choice)
+            if self.best is None and time.monotonic() - self.began > _PATIENT:
+                self._find_any([(least, choice)], self.objective, limits, least)
         self._search(self.objective, limits)
         if self.best is None:
             return
@@ -252,6 +272,33 @@ class _Hunt:
                 self._limit(limits, goal)
             self._search(tie, limits)
             goals.append(tie)
+
+    def _compulsory(self) -> float:
+        """A bound that needs no lists: every word passes the outermost memory once."""
+        problem, output = self.preparation.problem, self.preparation.problem.uses.shape[0] - 1
+        words = problem.distinct.copy()
+        energy = float((words * problem.read[0])[:output].sum()) + problem.mac_pj
+        energy += (
+            words[output] * problem.update[0, output] * (1 - problem.finished * problem.rebate)
+        )
+        cycles = problem.macs / self.preparation.copies()
+        if self._code(self.objective) == kernels.ENERGY:
+            return float(energy)
+        if self.objective is Objective.CYCLES:
+            return cycles
+        return float(energy) * cycles if self.objective is Objective.EDP else float(words.sum())
+
+    def _most_energy(self) -> float:
+        """What edges and MACs' words of a chain may take that is no worse than the best found."""
+        problem, value = self.preparation.problem, self._value(self.objective)
+        least = problem.macs / self.preparation.copies()
+        if self._code(self.objective) == kernels.ENERGY:
+            most = value
+        elif self.objective is Objective.EDP:
+            most = value / least
+        else:
+            return np.inf
+        return most * (1 + _SLACK) - problem.mac_pj - problem.leak * least
 
     def _charge(self, share: float, word_pj: float) -> None:
         """Let the kernels see a share of the energies, and every DRAM word at a price."""
@@ -301,7 +348,8 @@ class _Hunt:
             if key in seen:
                 continue
             seen.add(key)
-            template = self.preparation.template(keeps, self.objective is Objective.EDP)
+            most = self._most_energy() if not self.is_proved else np.inf
+            template = self.preparation.template(keeps, self.objective is Objective.EDP, most)
             if template is not None:
                 path = self._path(template)
                 floors = root_floors(template, self.preparation.problem)
@@ -338,16 +386,65 @@ class _Hunt:
             self.bound = max(self.bound, float(first))
         if first == np.inf:
             return
-        for wider in _WIDER if self.best is None or primary else (np.inf,):
+        if not primary:
+            self._pass(starts, objective, [*limits, np.inf], _TIE_NODES)
+            return
+        hard = False
+        for wider in _WIDER:
             threshold = max(first, 1e-30) * wider
-            for least, choice in starts:
-                if least <= threshold and least < self._value(objective):
-                    self._go_through(choice, objective, [*limits, threshold])
-            if primary:
-                self.bound = max(self.bound, min(threshold, self._value(objective)))
+            if threshold > self._value(objective) * _ALMOST:
+                threshold = np.inf
+            if not hard:
+                hard = not self._pass(starts, objective, [*limits, threshold], _QUICK_NODES)
+                if hard and self._value(objective) > threshold:
+                    self._dive(starts, objective, limits, first)
+            if hard:
+                self._pass(starts, objective, [*limits, threshold], _ENDLESS)
+            self.bound = max(self.bound, min(threshold, self._value(objective)))
             self._report()
             if self._value(objective) <= threshold:
                 return
+
+    def _pass(
+        self,
+        starts: list[tuple[float, _Choice]],
+        objective: Objective,
+        limits: list[float],
+        nodes: int,
+    ) -> bool:
+        """Search every choice within limits; whether none has taken more nodes than it may."""
+        whole = True
+        for least, choice in starts:
+            if least <= limits[4] and least < self._value(objective):
+                whole = self._go_through(choice, objective, limits, nodes) and whole
+        return whole
+
+    def _dive(
+        self,
+        starts: list[tuple[float, _Choice]],
+        objective: Objective,
+        limits: list[float],
+        first: float,
+    ) -> None:
+        """Find a good mapping: any one, then better ones, among few chains each time."""
+        self._find_any(starts, objective, limits, first)
+        before = np.inf
+        while self._value(objective) < before * _BETTER:
+            before = self._value(objective)
+            self._pass(starts, objective, [*limits, np.inf], _DIVE_NODES)
+
+    def _find_any(
+        self,
+        starts: list[tuple[float, _Choice]],
+        objective: Objective,
+        limits: list[float],
+        first: float,
+    ) -> None:
+        """Find a mapping: look at few chains below ever higher thresholds."""
+        for wider in _WIDER:
+            if self.best is None:
+                threshold = max(first, 1e-30) * wider
+                self._pass(starts, objective, [*limits, threshold], _DIVE_NODES)
 
     def _least(self, choice: _Choice, objective: Objective, limits: list[float]) -> float:
         """A bound of all chains of a choice within limits."""
@@ -366,7 +463,7 @@ class _Hunt:
     def _narrowed(
         self, choice: _Choice, objective: Objective, limits: list[float]
     ) -> _Choice | None:
-        """A choice without the classes of cycles whose bound is beyond limits; `None` if all are."""
+        """A choice without the classes of cycles that bounds exclude; `None` if they do all."""
         template = choice.template
         kept = choice.floors <= self._allowed(template, objective, limits)
         if kept.all():
@@ -379,7 +476,7 @@ class _Hunt:
         """Bound what is inside every single tile, for chains within limits."""
         template, problem = choice.template, self.preparation.problem
         allowed = self._allowed(template, objective, limits)
-        kernels.reset_inside(template)
+        self.preparation.long(len(template.tiles), partial(kernels.reset_inside, template))
         choice.pairs = _no_pairs(len(choice.stages))
         if not np.isfinite(allowed).all() or len(choice.stages) < 3:
             return
@@ -428,7 +525,17 @@ class _Hunt:
         _restart(self.preparation, template, path, limits, self._best_row(code))
         start, stop = template.tile_start[1], template.tile_start[2]
         floors = np.empty(stop - start)
-        kernels.root_floors(self.preparation.problem, template, path, floors, code)
+
+        def bound() -> None:
+            kernels.root_floors(self.preparation.problem, template, path, floors, code)
+
+        def stop_bounding() -> None:
+            path.counts[2] = 1
+
+        if stop - start < LONG:
+            bound()
+        else:
+            self._watch(bound, stop_bounding)
         order = np.argsort(floors, kind="stable")
         order = order[: int(np.searchsorted(floors[order], np.inf))]
         return order + start, floors[order]
@@ -440,28 +547,68 @@ class _Hunt:
         parts = [self._charged(cost), float(cost.cycles), float(cost.dram_words)]
         return [kernels.objective_of(code, *parts), *parts, 0.0]
 
-    def _go_through(self, choice: _Choice, objective: Objective, limits: list[float]) -> None:
-        """Search all chains of a choice that bounds do not exclude."""
-        rows = np.zeros(0, np.int64)
-        if len(choice.stages) > 1:
-            narrowed = self._narrowed(choice, objective, limits)
-            if narrowed is None:
-                return
-            choice = narrowed
-            self._refine(choice, objective, limits)
-            rows, _ = self._roots(choice, objective, limits)
-            if not len(rows):
-                return
-        code, at, patience = self._code(objective), 0, _PATIENCE
+    def _go_through(
+        self, choice: _Choice, objective: Objective, limits: list[float], nodes: int
+    ) -> bool:
+        """Search all chains of a choice that bounds do not exclude.
+
+        Returns: whether that was done in so many nodes. Bounds are computed again, and exclude
+        more, whenever much better ones have been found.
+        """
+        done: list[Integers] = []
+        pause = _QUICK_NODES
+        while True:
+            before = self._value(objective)
+            rows = np.zeros(0, np.int64)
+            narrowed = choice
+            if len(choice.stages) > 1:
+                some = self._narrowed(choice, objective, limits)
+                if some is None:
+                    return True
+                narrowed = some
+                self._refine(narrowed, objective, limits)
+                rows, _ = self._roots(narrowed, objective, limits)
+                rows = rows[~np.isin(rows, np.concatenate([rows[:0], *done]))]
+                if not len(rows):
+                    return True
+            at = 0
+            while True:
+                tried, taken = self._try(narrowed, objective, limits, rows, at, min(pause, nodes))
+                at += tried
+                nodes -= taken
+                if narrowed.path.counts[2] == 0:
+                    return True
+                if nodes <= 0:
+                    return False
+                pause *= 4
+                if self._value(objective) < before * _BETTER:
+                    break
+            done.append(rows[:at])
+
+    def _try(  # noqa: PLR0913, PLR0917
+        self,
+        choice: _Choice,
+        objective: Objective,
+        limits: list[float],
+        rows: Integers,
+        first: int,
+        nodes: int,
+    ) -> tuple[int, int]:
+        """Search below tiles of the outermost boundary, from the first on, within so many nodes.
+
+        Returns: below how many of them all is done, and the nodes that it took.
+        """
+        code, at, taken, patience = self._code(objective), first, 0, _PATIENCE
         while True:
             _restart(self.preparation, choice.template, choice.path, limits, self._best_row(code))
             choice.path.counts[4] = patience
-            choice.path.counts[5] = _TIE_NODES if self.is_proved else _ENDLESS
+            choice.path.counts[5] = nodes - taken
             done = self._kernel(choice, rows, at, code)
             self._take(choice, objective, limits)
-            if choice.path.counts[2] in (0, 3):
-                return
             at += done
+            taken += int(choice.path.counts[3])
+            if choice.path.counts[2] in (0, 3):
+                return at - first, taken
             patience = _PATIENCE if done else min(_LOOSE, 4 * patience)
             if not done and choice.path.counts[1] >= _LOOSE:
                 raise _OutOfTimeError  # more loose chains below one tile than can be told apart
@@ -488,6 +635,15 @@ class _Hunt:
             raise
         self.evaluated += int(path.counts[0])
         return done[0]
+
+    def _run(self, work: Callable[[Integers], None]) -> None:
+        """Do long work on lists in a thread."""
+        flag = np.zeros(1, np.int64)
+
+        def stop() -> None:
+            flag[0] = 1
+
+        self._watch(partial(work, flag), stop)
 
     def _watch(self, work: Callable[[], None], stop: Callable[[], None]) -> None:
         """Run compiled work in a thread; stop it when time is over or Ctrl-C is pressed."""

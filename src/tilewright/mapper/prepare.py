@@ -7,10 +7,10 @@ Non-goals: the search itself (`mapper/kernels.py`).
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -32,6 +32,11 @@ MOST_POSITIONS = 400_000
 
 Small = NDArray[np.int16]
 Tables = TypeVar("Tables", Problem, Template)
+Answer = TypeVar("Answer")
+Run = Callable[[Callable[[Integers], None]], None]
+"""Runs long work, which returns early once the array that it is given is not 0."""
+LONG = 20_000
+"""Tiles from which on work on a list of them counts as long."""
 
 
 class UncoveredError(InputError):
@@ -62,6 +67,11 @@ class _TileList:
     words: Floats
     moving: Floats
     staying: Floats
+
+
+def run_at_once(work: Callable[[Integers], None]) -> None:
+    """Do work to its end."""
+    work(np.zeros(1, np.int64))
 
 
 def reject_uncovered(workload: Workload) -> None:
@@ -108,6 +118,7 @@ class Preparation:
         if lattice > MOST_TILES:
             what = f"{self.workload.name} has {lattice:,} tiles"
             raise UncoveredError(Fault(what, f"at most {MOST_TILES:,} are listed"))
+        self.run: Run = run_at_once
         self._tiles: dict[tuple[int, tuple[bool, ...]], _TileList] = {}
         self._spreads: dict[int, Spreads] = {}
 
@@ -142,6 +153,10 @@ class Preparation:
             rebate=1.0 if share else 0.0,
         )
         return other
+
+    def copies(self) -> int:
+        """Multiply-accumulates that can run at once."""
+        return math.prod(level.fanout.copies for level in self.hardware.levels)
 
     def choices(self) -> Iterator[tuple[frozenset[str], ...]]:
         """Every choice of what the levels keep."""
@@ -193,14 +208,29 @@ class Preparation:
         """Every tile that fits a level."""
         key = (level, keeps)
         if key not in self._tiles:
-            found = listing.fitting_tiles(self.problem, level, np.array(keeps), self.counts)
+            kept, lattice = np.array(keeps), int(np.prod(self.counts))
+            found = self.long(
+                lattice,
+                lambda stop: listing.fitting_tiles(self.problem, level, kept, self.counts, stop),
+            )
             self._tiles[key] = _TileList(*found)
         return self._tiles[key]
 
-    def template(self, keeps: tuple[frozenset[str], ...], by_cycles: bool) -> Template | None:
+    def long(self, count: int, work: Callable[[Integers], Answer]) -> Answer:
+        """Do work on so many tiles, so that it can be stopped if they are many."""
+        found: list[Answer] = []
+        run = self.run if count >= LONG else run_at_once
+        run(lambda stop: found.append(work(stop)))
+        return found[0]
+
+    def template(
+        self, keeps: tuple[frozenset[str], ...], by_cycles: bool, most: float = math.inf
+    ) -> Template | None:
         """The template of one choice; `None` if something cannot fit.
 
         `by_cycles` classes the unrollings of the largest fan-out by the cycles that they take.
+        Tiles whose edges alone make a chain dearer than `most` pJ, MACs themselves left out, are
+        not listed.
         """
         stages = _stages(self.hardware, keeps)
         names = [operand.name for operand in self.workload.operands]
@@ -212,7 +242,7 @@ class Preparation:
                 return None
             lists.append(found)
         spreads = [self.spreads(s.fan) if s.fan >= 0 else None for s in stages]
-        return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles).template()
+        return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles, most).template()
 
 
 @dataclass(frozen=True, slots=True)
@@ -550,12 +580,13 @@ class _TemplateMaker:
     lists: list[_TileList]
     spreads: list[Spreads | None]
     by_cycles: bool
+    most: float
 
     @property
     def problem(self) -> Problem:
         return self.preparation.problem
 
-    def template(self) -> Template:
+    def template(self) -> Template | None:
         problem, count = self.problem, len(self.stages)
         operands = len(problem.uses)
         spread_start = np.cumsum([0, *(0 if s is None else len(s.vectors) for s in self.spreads)])
@@ -569,7 +600,6 @@ class _TemplateMaker:
         coefficients = self.coefficients(features)
         mac_floor, constant = self.mac_floors(features, primary)
         leading = self.leading(phis, saved, mac_floor, group, spread_start)
-        tile_start = np.cumsum([0, 0, *(len(found.tiles) for found in self.lists)])
         tiles = [np.zeros((0, len(problem.sizes) + 1), np.int16)]
         fills, still, quick = ([np.zeros((0, operands))] for _ in range(3))
         waiting = [np.zeros((0, operands), np.bool_)]
@@ -581,8 +611,16 @@ class _TemplateMaker:
             )
         ]
         slopes, offsets = self.stay_lines(coefficients)
-        for c, found in enumerate(self.lists, start=1):
-            cheap = self.quick(c, found, features[c - 1], coefficients)
+        costs = [
+            self.quick(c, found, features[c - 1], coefficients)
+            for c, found in enumerate(self.lists, start=1)
+        ]
+        spare = self.most - constant - sum(least_macs)
+        lists, costs = self.affordable(costs, slopes, offsets, spare)
+        if not all(len(found.tiles) for found in lists):
+            return None
+        tile_start = np.cumsum([0, 0, *(len(found.tiles) for found in lists)])
+        for c, (found, cheap) in enumerate(zip(lists, costs, strict=True), start=1):
             waits = self.may_wait(c, found)
             arrived = np.where(waits, problem.distinct, found.staying)
             looked_at = np.hstack([cheap[:, self.keeps[c]], arrived])
@@ -592,7 +630,8 @@ class _TemplateMaker:
             still.append(found.staying[order])
             waiting.append(waits[order])
             quick.append(cheap[order])
-            fronts.append(listing.front(np.ascontiguousarray(looked_at[order])))
+            rows = np.ascontiguousarray(looked_at[order])
+            fronts.append(self.preparation.long(len(rows), partial(listing.front, rows)))
         groups = len(cycles)
         still.append(problem.distinct[None, :])  # the whole workload, outside of everything
         waiting.append(np.ones((1, operands), np.bool_))
@@ -644,8 +683,31 @@ class _TemplateMaker:
                 template.moving[count - 1, g] = constant + mine.min()
         for stage in range(count - 1, 0, -1):
             template.least_inside[stage] = _least_inside(template, stage, problem.distinct)
-            kernels.stage_floors(problem, template, stage - 1, np.zeros(groups), np.zeros(operands))
+            room = np.zeros(groups), np.zeros(operands)
+            self.preparation.long(
+                len(template.tiles),
+                partial(kernels.stage_floors, problem, template, stage - 1, *room),
+            )
         return template
+
+    def affordable(
+        self, costs: list[Floats], slopes: Floats, offsets: Floats, most: float
+    ) -> tuple[list[_TileList], list[Floats]]:
+        """The tiles, and `quick` of them, whose edges leave enough for those of all others."""
+        if most == math.inf:
+            return self.lists, costs
+        floors: list[Floats] = []
+        for c, cheap in enumerate(costs, start=1):
+            stays = slopes[c - 1] * self.problem.distinct + offsets[c - 1]
+            gains = np.where(self.keeps[c], cheap - stays, 0.0).max(axis=1)
+            floors.append(cheap.sum(axis=1) - np.maximum(gains, 0.0))
+        spare = most - sum(float(floor.min()) for floor in floors)
+        kept = [np.nonzero(floor - floor.min() <= spare)[0] for floor in floors]
+        lists = [
+            _TileList(f.tiles[rows], f.words[rows], f.moving[rows], f.staying[rows])
+            for f, rows in zip(self.lists, kept, strict=True)
+        ]
+        return lists, [cheap[rows] for cheap, rows in zip(costs, kept, strict=True)]
 
     def features(self, stage: int) -> tuple[Floats, Floats, Floats, Small]:
         """Of every unrolling: copies of operands, share read, instances, and the vectors."""
@@ -832,7 +894,9 @@ class _TemplateMaker:
             low, high = starts[k], starts[k + 1]
             for g in np.unique(group[low:high]):
                 rows = low + np.nonzero(group[low:high] == g)[0]
-                best = listing.front(np.ascontiguousarray(looked_at[rows]))
+                best = self.preparation.long(
+                    len(rows), partial(listing.front, np.ascontiguousarray(looked_at[rows]))
+                )
                 chosen[rows[best]] = True
         return chosen
 
