@@ -71,6 +71,8 @@ _ALMOST = 0.95
 """Thresholds above that share of the best found are not worth a search of their own."""
 _BETTER = 0.998
 """A best found below that share of the last one makes bounds worth computing again."""
+_MOST_HELD = 1_000_000
+"""Tiles that are held for all choices together; others are listed when a choice is searched."""
 _PATIENT = 0.5
 """Seconds of preparation after which a first mapping is looked for, to keep further lists short."""
 _PAUSE = 0.5
@@ -216,6 +218,7 @@ class _Choice:
     template: Template
     path: kernels.Path
     pairs: kernels.Pairs
+    lacks_lists: bool
     floors: Floats
     """(G,) the least energy of all edges and of the MACs' words, by class of cycles."""
 
@@ -251,12 +254,13 @@ class _Hunt:
         if self.objective is Objective.DRAM:
             self._charge(0.0, 1.0)
         limits = [np.inf, np.inf, np.inf, np.inf]
-        self.bound = self._compulsory()
+        self.bound, held = self._compulsory(), 0
         for choice in self._prepare():
             least = self._least(choice, self.objective, limits)
             if least > self._value(self.objective) * (1 + _SLACK):
                 continue
-            self.choices.append(choice)
+            held += len(choice.template.tiles)
+            self.choices.append(choice if held <= _MOST_HELD else _without_lists(choice))
             if self.best is None and time.monotonic() - self.began > _PATIENT:
                 self._find_any([(least, choice)], self.objective, limits, least)
         self._search(self.objective, limits)
@@ -348,12 +352,23 @@ class _Hunt:
             if key in seen:
                 continue
             seen.add(key)
-            most = self._most_energy() if not self.is_proved else np.inf
-            template = self.preparation.template(keeps, self.objective is Objective.EDP, most)
+            template = self._template(keeps)
             if template is not None:
                 path = self._path(template)
                 floors = root_floors(template, self.preparation.problem)
-                yield _Choice(keeps, stages, template, path, _no_pairs(len(stages)), floors)
+                yield _Choice(keeps, stages, template, path, _no_pairs(len(stages)), False, floors)
+
+    def _template(self, keeps: tuple[frozenset[str], ...]) -> Template | None:
+        """The template of a choice, without tiles that are too dear; `None` if nothing is left."""
+        most = np.inf if self.is_proved else self._most_energy()
+        return self.preparation.template(keeps, self.objective is Objective.EDP, most)
+
+    def _with_lists(self, choice: _Choice) -> _Choice | None:
+        """A choice, with what is worth looking at by now if its lists were not held."""
+        if not choice.lacks_lists:
+            return choice
+        template = self._template(choice.keeps)
+        return None if template is None else replace(choice, template=template)
 
     def _path(self, template: Template) -> kernels.Path:
         """Room for the search: one for all choices of the same shape, searched one by one."""
@@ -415,8 +430,11 @@ class _Hunt:
         """Search every choice within limits; whether none has taken more nodes than it may."""
         whole = True
         for least, choice in starts:
-            if least <= limits[4] and least < self._value(objective):
-                whole = self._go_through(choice, objective, limits, nodes) and whole
+            if least > limits[4] or least >= self._value(objective):
+                continue
+            listed = self._with_lists(choice)
+            if listed is not None:
+                whole = self._go_through(listed, objective, limits, nodes) and whole
         return whole
 
     def _dive(
@@ -822,6 +840,14 @@ def _free_runs(rest: tuple[int, ...], uses: Integers) -> Iterator[tuple[int, ...
         run = tuple(d for d in rest if not int(mask) >> d & 1)
         if run:
             yield run
+
+
+def _without_lists(choice: _Choice) -> _Choice:
+    """A choice that holds what is needed to tell when it is worth searching."""
+    none = np.zeros(0, np.int64)
+    lists = ("tiles", "fills", "still", "may_wait", "quick", "row_best", "row_known", "quick_total")
+    empty = dict.fromkeys((*lists, "front", "inside"), none)
+    return replace(choice, template=choice.template._replace(**empty), lacks_lists=True)
 
 
 def _no_pairs(stages: int, room: int = 0) -> kernels.Pairs:

@@ -35,6 +35,10 @@ Tables = TypeVar("Tables", Problem, Template)
 Answer = TypeVar("Answer")
 Run = Callable[[Callable[[Integers], None]], None]
 """Runs long work, which returns early once the array that it is given is not 0."""
+MOST_ENTRIES = 32_000_000
+"""Bounds by tile and class of cycles, a quarter of a GiB: classes are merged to stay within."""
+MOST_LISTED = 2_000_000
+"""Tiles that are remembered for other choices of bypasses."""
 LONG = 20_000
 """Tiles from which on work on a list of them counts as long."""
 
@@ -213,6 +217,11 @@ class Preparation:
                 lattice,
                 lambda stop: listing.fitting_tiles(self.problem, level, kept, self.counts, stop),
             )
+            listed = sum(len(other.tiles) for other in self._tiles.values())
+            if listed + len(found[0]) > MOST_LISTED:
+                self._tiles = {
+                    other: tiles for other, tiles in self._tiles.items() if other[0] != level
+                }
             self._tiles[key] = _TileList(*found)
         return self._tiles[key]
 
@@ -768,6 +777,12 @@ class _TemplateMaker:
         cycles = np.array([max(least, whole)], float)
         if primary >= 0 and self.by_cycles:
             cycles, groups[primary] = np.unique(rows[primary], return_inverse=True)
+            rows_of_bounds = int(np.prod(self.preparation.counts)) * (len(self.problem.uses) + 1)
+            most_groups = max(1, MOST_ENTRIES // rows_of_bounds)
+            if len(cycles) > most_groups:  # each class counts as its fastest unrolling
+                merged = np.arange(len(cycles)) * most_groups // len(cycles)
+                cycles = cycles[np.searchsorted(merged, np.arange(most_groups))]
+                groups[primary] = merged[groups[primary]]
         return np.concatenate(groups), cycles, np.concatenate(rows)
 
     def compulsory_cycles(self) -> float:
