@@ -1,8 +1,10 @@
 """The mapper that proves: held to all mappings of tiny spaces, one by one."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from itertools import permutations, product
+from typing import Any
 
 import pytest
 from enumeration import (
@@ -255,9 +257,13 @@ def test_a_bound_that_is_too_high_is_seen(kind: Kind, monkeypatch: pytest.Monkey
     make = Preparation.template
 
     def too_high(
-        self: Preparation, blocks: Blocks, by_cycles: bool, rents: tuple[float, ...] = ()
+        self: Preparation,
+        blocks: Blocks,
+        by_cycles: bool,
+        most: float,
+        rents: tuple[float, ...] = (),
     ) -> Template | None:
-        template = make(self, blocks, by_cycles, rents)
+        template = make(self, blocks, by_cycles, most, rents)
         if template is not None:
             template.mac_floor[:] *= 1.5
             for bound in (template.fills, template.quick, template.quick_total):
@@ -268,6 +274,116 @@ def test_a_bound_that_is_too_high_is_seen(kind: Kind, monkeypatch: pytest.Monkey
     spaces = [random_space(kind, seed, 4_000) for seed in range(FEW)]
     with pytest.raises(AssertionError):
         list(map(compare, spaces))
+
+
+def test_a_class_of_cycles_that_is_left_out_wrongly_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tilewright.mapper import optimal, prepare
+    from tilewright.mapper.problem import Floats, Problem, Template
+
+    def too_high(template: Template, problem: Problem) -> Floats:
+        return prepare.root_floors(template, problem) * 1.5
+
+    monkeypatch.setattr(optimal, "root_floors", too_high)
+    spaces = [random_space(KINDS[2], seed, 4_000) for seed in range(FEW)]
+    with pytest.raises(AssertionError):
+        list(map(compare, spaces))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_tiles_that_are_too_dear_are_not_missed(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists are cut short by a mapping that is found at once, as they are where they are long."""
+    from tilewright.mapper import optimal
+
+    monkeypatch.setattr(optimal, "_PATIENT", 0.0)
+    monkeypatch.setattr(optimal, "_MOST_HELD", 0)
+    for seed in range(FEW):
+        compare(random_space(kind, seed, 4_000))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_hard_searches_find_the_best_too(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every search counts as hard: it dives, stops and goes on with new bounds."""
+    from tilewright.mapper import optimal
+
+    monkeypatch.setattr(optimal, "_QUICK_NODES", 2)
+    monkeypatch.setattr(optimal, "_DIVE_NODES", 2)
+    for seed in range(FEW):
+        compare(random_space(kind, seed, 4_000))
+
+
+# Layers whose best mappings leave tiles in place: rows that the loop over R has passed are there
+# when the next step of P begins.
+STANDING = [
+    conv2d("padded", G=2, K=1, C=1, P=8, Q=1, R=3, padding=(1, 0)),
+    conv2d("plain", K=2, C=1, P=4, Q=1, R=3),
+    einsum("pool", "O[C,P] += I[C,P+R]", {"C": 2, "P": 8, "R": 3}),
+    einsum("apart", "O[P,C] += A[2P+R,C]", {"P": 4, "R": 2, "C": 4}),
+    einsum("sliders", "O[P] += A[P+R] * B[P+2R]", {"P": 8, "R": 3}),
+]
+
+
+def standing_chip(levels: int) -> Hardware:
+    """Room for a few words only, so that R is outside."""
+    inner = [Level("GLB", 160, read_pj=4, write_pj=4), Level("RF", 96, read_pj=1, write_pj=1)]
+    return Hardware("rows", (Level("DRAM", read_pj=64, write_pj=64), *inner[: levels - 1]))
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+@pytest.mark.parametrize("layer", STANDING, ids=[layer.name for layer in STANDING])
+def test_tiles_that_stay_in_place_are_free(layer: Workload, levels: int) -> None:
+    compare(Space(layer, standing_chip(levels)))
+
+
+def watch_prices(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """The energies of chains in the search, as far as they are not loose, and those by `exact`."""
+    hunt: Any = import_module("tilewright.mapper.optimal")
+    seen: list[tuple[float, float]] = []
+    take: Callable[..., None] = hunt._Hunt._take
+
+    def watched(self: Any, choice: Any, *rest: object) -> None:
+        path = choice.path
+        if path.best[4]:
+            chain = hunt._Chain(path.best_tile, path.best_spread, path.best_class)
+            (mapping,) = self._mappings(choice, chain, loose=False)
+            seen.append((path.best[1], self._charged(self.evaluator.price(mapping))))
+        take(self, choice, *rest)
+
+    monkeypatch.setattr(hunt._Hunt, "_take", watched)
+    return seen
+
+
+def find_all_best() -> None:
+    for layer in STANDING[:4]:
+        for levels in (2, 3):
+            for objective in Objective:
+                solve(Space(layer, standing_chip(levels)), objective)
+
+
+def test_prices_in_the_search_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = watch_prices(monkeypatch)
+    find_all_best()
+    assert len(seen) > 30
+    assert all(math.isclose(priced, exact, rel_tol=1e-9) for priced, exact in seen), seen
+
+
+def test_words_that_do_not_stay_in_place_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A price that takes more words for standing than there are is not exact."""
+    from tilewright.mapper import sliding
+
+    make = sliding.tile_tables
+
+    def doubled(*args: object) -> tuple[object, ...]:
+        largest, visits, spills, placed, start = make(*args)  # type: ignore[arg-type]
+        return largest, visits, spills, 2 * placed, start
+
+    seen = watch_prices(monkeypatch)
+    monkeypatch.setattr(sliding, "tile_tables", doubled)
+    find_all_best()
+    assert any(priced < exact * 0.99 for priced, exact in seen)
 
 
 def test_time_and_stopping_leave_a_bound() -> None:

@@ -35,4 +35,5 @@ def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
 
 def _jit(function: Callable[P, R], **options: bool) -> Callable[P, R]:
     jit = cast(Callable[..., Callable[[Callable[P, R]], Callable[P, R]]], njit)
-    return jit(cache=True, nogil=True, **options)(function)
+    # divisors are never 0: without a check for each there is less to compile
+    return jit(cache=True, nogil=True, error_model="numpy", **options)(function)

@@ -46,22 +46,25 @@ class Path(NamedTuple):
         slide, glide: (K,) the dim whose loop is innermost; the one that moves the staying operand.
         blocked: (K,) bit mask of the dims that miss the staying operand and yet are not free, as
             the order that is given puts them outside a loop that indexes it.
+        near: (K,) the dim whose loop is next outside the innermost that moves the slider, -1 for
+            any; if it moves what stays, the innermost loop is the only free one.
         energy, words: (K + 1,) pJ and words of the outermost memory for all edges so far.
         reads, writes: (K + 1, L) bits on the ports of all instances.
         copies: (K + 1,) instances in use.
         ahead: (K + 1,) the least energy of MACs' words, known once the fan-out is.
-        loose: (K + 1,) whether the price may be below the real one.
+        loose: (K + 1,) 1 if the price may be below the real one, 2 if other orders may differ.
         row: (K + 1,) the tile's row; group: (K + 1,) class of cycles, -1 if not yet known.
         limits: (5,) most energy, cycles, words and EDP, and the search's threshold.
         best: (5,) objective, energy, cycles, words of the best chain; 1 if there is one.
-        best_tile, best_spread, best_class: its tiles, unrollings and (K, 3) classes.
-        buffer_tile, buffer_spread, buffer_class, buffer_value: chains whose price is loose.
+        best_tile, best_spread, best_class: its tiles, unrollings and (K, 4) classes.
+        buffer_tile, buffer_spread, buffer_class, buffer_value, buffer_loose: chains whose price is
+            loose.
         allowed: (K,) energy that edges inside may take; stays: (K, O) that of what stays.
         carry: (K + 1, O) the fewest arrivals of operands at a boundary.
         trial, edge, waits: (O,) room to work in.
         is_open: (K, G) classes of cycles that may still hold a better chain.
         next_row, next_spread, next_class, class_count: (K,) how far the search has come.
-        classes: (K, 64, 3) of the orders of a stage.
+        classes: (K, 64, 4) of the orders of a stage: stay, slide, glide, near.
         counts: (6,) chains priced, loose chains, the flag that stops the search (1 from outside, 2
             and 3 by the limits that follow), nodes, and how many loose chains and nodes stop it.
     """
@@ -74,6 +77,7 @@ class Path(NamedTuple):
     slide: Integers
     glide: Integers
     blocked: Integers
+    near: Integers
     energy: Floats
     words: Floats
     reads: Floats
@@ -92,6 +96,7 @@ class Path(NamedTuple):
     buffer_spread: Integers
     buffer_class: Integers
     buffer_value: Floats
+    buffer_loose: Integers
     allowed: Floats
     stays: Floats
     carry: Floats
@@ -175,6 +180,84 @@ def _joint_rank(
 
 
 @compiled_inside
+def _standing_words(problem: Problem, path: Path, c: int, stage: int, rank: int) -> float:
+    """Words of a rank in tiles that a loop does not move, as loops inside rewind as much.
+
+    Relative to how often loops that do not index the operand repeat the words of other tiles.
+    Source: `docs/optimal-mapper.md`, Tiles that do not move.
+    """
+    operand, a, b = problem.rank_op[rank], problem.rank_a[rank], problem.rank_b[rank]
+    uses, val = problem.uses[operand], problem.val
+    own = 1 << a | 1 << b
+    rewound, share, words = 0, 1.0, 0.0
+    for k in range(stage, -1, -1):
+        stays = path.stay[k] == operand
+        idle = 1.0
+        for dim in range(len(problem.sizes)):
+            if not uses >> dim & 1:
+                idle *= val[dim, path.tile[k, dim]] / val[dim, path.span[k, dim]]
+        if stays and k < stage:
+            share /= idle
+        moved = path.moved[k] & uses
+        if moved != 0:
+            for turn in range(2):
+                dim = path.near[k] if turn > 0 else path.glide[k] if stays else path.slide[k]
+                if dim < 0:
+                    break
+                if not own >> dim & 1:
+                    return words
+                step = problem.step_a[rank] if dim == a else problem.step_b[rank]
+                if rewound > 0 and step * val[dim, path.span[k, dim]] == rewound:
+                    words += share * _words_at(problem, path, c, stage, rank, k, dim)
+                rewound += step * (val[dim, path.tile[k, dim]] - val[dim, path.span[k, dim]])
+            if moved & ~own:
+                return words
+        if not stays:
+            share /= idle
+    return words
+
+
+@compiled_inside
+def _words_at(
+    problem: Problem, path: Path, c: int, stage: int, rank: int, k: int, mover: int
+) -> float:
+    """Words of a rank at all steps that the loop over `mover` in stage `k` takes."""
+    a, b = problem.rank_a[rank], problem.rank_b[rank]
+    other = b if mover == a else a
+    at, bt = path.tile[c, a], path.tile[c, b]
+    val = problem.val
+    first, last = val[a, at], val[b, bt]
+    along_a = val[a, path.tile[0, a]] // first
+    along_b = val[b, path.tile[0, b]] // last
+    begin = problem.placed_start[rank, at, bt]
+    inner = path.near[k] == mover  # then the other loop of the stage is inside
+    words = 0.0
+    if begin < 0:
+        words += problem.largest[rank, at, bt] * along_a * along_b
+        for j in range(k, stage + 1):
+            if j > k or inner:
+                words *= val[other, path.span[j, other]] / val[other, path.tile[j, other]]
+            whole, part = val[mover, path.tile[j, mover]], val[mover, path.span[j, mover]]
+            words *= part / whole if j > k else (whole - part) / whole
+        return words
+    for i in range(along_a):
+        for n in range(along_b):
+            here = (i * first, n * last) if mover == a else (n * last, i * first)
+            taken = True
+            for j in range(k, stage + 1):
+                past = here[0] % val[mover, path.tile[j, mover]] >= val[mover, path.span[j, mover]]
+                if past != (j == k):
+                    taken = False
+                if (j > k or inner) and here[1] % val[other, path.tile[j, other]] >= val[
+                    other, path.span[j, other]
+                ]:
+                    taken = False
+            if taken:
+                words += problem.placed[begin + i * along_b + n]
+    return float(words)
+
+
+@compiled_inside
 def rank_words(
     problem: Problem,
     template: Template,
@@ -193,7 +276,7 @@ def rank_words(
     a, b = problem.rank_a[rank], problem.rank_b[rank]
     at, bt = path.tile[c, a], path.tile[c, b]
     if problem.spills[rank, at, bt]:
-        path.loose[c] = 1
+        path.loose[c] = 2
         return problem.floor[rank, at, bt]
     copies_a, copies_b, joint = 1, 1, -1
     for j in range(parent, c):
@@ -221,11 +304,18 @@ def rank_words(
             words = _joint_rank(problem, path, rank, c, stage, slide, joint)
         else:
             words /= float(min(copies_a, copies_b))
-            path.loose[c] = 1
+            path.loose[c] = max(path.loose[c], 1)
+    if slide not in (a, b):
+        return words
+    if problem.slider == problem.rank_op[rank]:
+        stood = _standing_words(problem, path, c, stage, rank)
+        if stood > 0 and copies_a > 1 and copies_b > 1:
+            path.loose[c] = max(path.loose[c], 1)
+        return max(0.0, words - stood)
     if (slide == a and rewinds(problem, path, stage, rank, True)) or (
         slide == b and rewinds(problem, path, stage, rank, False)
     ):
-        path.loose[c] = 1
+        path.loose[c] = 2
         own, other = (a, b) if slide == a else (b, a)
         val = problem.val
         sweeps = (
@@ -260,15 +350,18 @@ def arrivals(
         if stage >= 0:
             stays = path.stay[stage] == operand
             slide = path.glide[stage] if stays else path.slide[stage]
-            outer = path.tile[stage] if stays else path.tile[stage + 1]
-            if stays:
-                times *= copied(problem, path.spread[stage], operand)
+            near = path.near[stage]
+            alone = near >= 0 and problem.uses[operand] >> near & 1 and operand != problem.slider
             for dim in range(len(problem.sizes)):
-                if not problem.uses[operand] >> dim & 1:
-                    times *= problem.sizes[dim] / problem.val[dim, outer[dim]]
-                    if stays and path.blocked[stage] >> dim & 1:
-                        steps = problem.val[dim, path.tile[stage, dim]]
-                        times *= steps / problem.val[dim, path.span[stage, dim]]
+                if problem.uses[operand] >> dim & 1:
+                    continue
+                times *= problem.sizes[dim]
+                free = stays and not path.blocked[stage] >> dim & 1
+                if free and (dim == path.slide[stage] or not alone):
+                    times /= problem.val[dim, path.tile[stage, dim]]
+                    times *= problem.val[dim, path.spread[stage, dim]]
+                else:
+                    times /= problem.val[dim, path.tile[stage + 1, dim]]
     words = problem.plain[operand] * times
     grouped = words
     for rank in range(len(problem.rank_op)):
@@ -425,11 +518,16 @@ def _rents(template: Template, path: Path, c: int) -> float:
 
 
 @compiled_in_place
-def reset_inside(template: Template) -> None:
-    """Put the bounds that hold for every tile of a boundary in place of those of single tiles."""
+def reset_inside(template: Template, stop: Integers) -> None:
+    """Put the bounds that hold for every tile of a boundary in place of those of single tiles.
+
+    `stop` (1,) is not 0 as soon as the answer is no longer asked for.
+    """
     operands = template.staying.shape[1]
     for stage in range(1, len(template.level)):
         for row in range(template.tile_start[stage], template.tile_start[stage + 1]):
+            if stop[0] != 0:
+                return
             for group in range(len(template.group_cycles)):
                 template.inside[row, operands, group] = template.moving[stage, group]
                 for operand in range(operands):
@@ -465,11 +563,15 @@ def fill_inside(
     operands, c, dims = len(problem.uses), stage + 1, len(problem.sizes)
     groups = len(template.group_cycles)
     for at in range(lattice.shape[0]):
+        if pairs.start[0] != 0:
+            return 0  # told to stop
         for stay in range(operands + 1):
             for group in range(groups):
                 lattice[at, stay, group] = np.inf
     count = _scatter(problem, template, stage, allowed, most_cycles, lattice, strides, pairs)
     for dim in range(dims):
+        if pairs.start[0] != 0:
+            return 0
         _spread_along(problem, dim, lattice, strides)
     for row in range(template.tile_start[stage], template.tile_start[c]):
         at = 0
@@ -601,11 +703,17 @@ def _is_prime(number: int) -> bool:
 
 @compiled_in_place
 def stage_floors(
-    problem: Problem, template: Template, stage: int, inside: Floats, costs: Floats
+    problem: Problem,
+    template: Template,
+    stage: int,
+    inside: Floats,
+    costs: Floats,
+    stop: Integers,
 ) -> None:
     """Fill `moving` and `staying` of a stage, those of the stages inside being known.
 
-    `inside` (G,) and `costs` (O,) are room to work in.
+    `inside` (G,) and `costs` (O,) are room to work in; `stop` (1,) is not 0 as soon as the answer
+    is no longer asked for.
     """
     operands, c = len(problem.uses), stage + 1
     groups = len(template.group_cycles)
@@ -614,8 +722,17 @@ def stage_floors(
     for row in range(template.tile_start[c], template.tile_start[c + 1]):
         if not template.front[row]:
             continue
+        if stop[0] != 0:
+            return
         for group in range(groups):
-            inside[group] = inner_floor(template, c, row, group, problem.distinct)
+            inside[group] = template.moving[c, group]
+            for operand in range(operands):
+                arriving = template.still[row, operand]
+                if template.may_wait[row, operand]:
+                    arriving = min(arriving, problem.distinct[operand])
+                stays = template.stay_slope[c, operand] * arriving
+                stays += template.staying[c, operand, group] + template.stay_offset[c, operand]
+                inside[group] = min(inside[group], stays)
         for spread in range(low, max(high, low + 1)):
             if not none and not template.leading[spread]:
                 continue
@@ -854,6 +971,7 @@ def _save_classes(path: Path, target: Integers) -> None:
         target[k, 0] = path.stay[k]
         target[k, 1] = path.slide[k]
         target[k, 2] = path.glide[k]
+        target[k, 3] = path.near[k]
 
 
 @compiled_inside
@@ -865,6 +983,7 @@ def _finish(problem: Problem, template: Template, path: Path, objective: int) ->
         if not _set_spread(problem, template, path, stages - 1, spread):
             continue
         path.stay[stages - 1] = path.slide[stages - 1] = path.glide[stages - 1] = -1
+        path.near[stages - 1] = -1
         _enter(problem, path, stages)
         for operand in range(len(problem.uses)):
             add_edge(problem, template, path, stages, operand)
@@ -889,11 +1008,14 @@ def _finish(problem: Problem, template: Template, path: Path, objective: int) ->
 
 @compiled_inside
 def _remember_loose(path: Path, value: float) -> None:
-    """Put a chain aside whose price is a bound only; the same tiles once, with the least."""
+    """Put a chain aside whose price is a bound only.
+
+    If all its orders are to be looked at, the same tiles are kept once, with the least.
+    """
     count = path.counts[1]
-    if count > 0:
+    if count > 0 and path.loose[len(path.stay)] == 2:
         last = count - 1
-        same = True
+        same = path.buffer_loose[last] == 2
         for k in range(len(path.stay)):
             for dim in range(path.tile.shape[1]):
                 if (
@@ -905,6 +1027,7 @@ def _remember_loose(path: Path, value: float) -> None:
             path.buffer_value[last] = min(value, path.buffer_value[last])
             return
     path.buffer_value[count] = value
+    path.buffer_loose[count] = path.loose[len(path.stay)]
     _copy_rows(path.tile, path.buffer_tile[count])
     _copy_rows(path.spread, path.buffer_spread[count])
     _save_classes(path, path.buffer_class[count])
@@ -914,14 +1037,15 @@ def _remember_loose(path: Path, value: float) -> None:
 
 
 @compiled_inside
-def _classes(problem: Problem, moved: int, order: Integers, found: Integers) -> int:
-    """All classes of orders of the loops over some dims: (stay, slide, glide) rows.
+def _classes(problem: Problem, template: Template, path: Path, stage: int, found: Integers) -> int:
+    """All classes of orders of a stage's loops: (stay, slide, glide, near) rows.
 
-    `order` (D,) are dims whose relative order is given, outermost first.
+    The relative order of the dims in `template.order` is given, outermost first.
 
     Source: `docs/optimal-mapper.md`, Classes of orders.
     """
-    count, given, last = 0, 0, 0
+    count, moved, slider, order = 0, path.moved[stage], problem.slider, template.order[stage]
+    given = last = 0
     for place in range(len(order)):
         if order[place] >= 0 and moved >> order[place] & 1:
             last = 1 << order[place]
@@ -947,13 +1071,21 @@ def _classes(problem: Problem, moved: int, order: Integers, found: Integers) -> 
         for slide in range(len(problem.sizes)):
             if not inner >> slide & 1:
                 continue
+            near = -1 if operand == slider else _beside(problem, moved, slide)
+            if near >= 0 and rest >> near & 1:
+                if free != 1 << slide:
+                    if _may_stand(problem, template, path, stage, slide, near):
+                        count = _add_class(found, count, operand, slide, near, near)
+                    near = -1
+                else:
+                    count = _add_class(found, count, operand, slide, near, near)
+                    continue
             for glide in range(len(problem.sizes)):
                 if outer >> glide & 1:
-                    found[count, 0], found[count, 1], found[count, 2] = operand, slide, glide
-                    count += 1
+                    beside = _beside(problem, moved, glide) if operand == slider else near
+                    count = _add_class(found, count, operand, slide, glide, beside)
             if outer == 0:
-                found[count, 0], found[count, 1], found[count, 2] = operand, slide, -1
-                count += 1
+                count = _add_class(found, count, operand, slide, -1, near)
     common = innermost
     for operand in range(len(problem.uses)):
         common &= problem.uses[operand]
@@ -962,11 +1094,10 @@ def _classes(problem: Problem, moved: int, order: Integers, found: Integers) -> 
         return count
     for slide in range(len(problem.sizes)):
         if common >> slide & 1:
-            found[count, 0], found[count, 1], found[count, 2] = -1, slide, -1
-            count += 1
+            near = _beside(problem, moved, slide)
+            count = _add_class(found, count, -1, slide, -1, near)
     if count == 0:
-        found[0, 0], found[0, 1], found[0, 2] = -1, -1, -1
-        count = 1
+        count = _add_class(found, count, -1, -1, -1, -1)
     return count
 
 
@@ -986,6 +1117,49 @@ def _blocked(problem: Problem, template: Template, path: Path, stage: int) -> in
         else:
             waiting |= 1 << dim
     return found
+
+
+@compiled_inside
+def _add_class(found: Integers, count: int, stay: int, slide: int, glide: int, near: int) -> int:
+    found[count, 0], found[count, 1], found[count, 2], found[count, 3] = stay, slide, glide, near
+    return count + 1
+
+
+@compiled_inside
+def _beside(problem: Problem, moved: int, dim: int) -> int:
+    """The dim that a rank of the slider sums with `dim`, if it has a loop, too; else -1."""
+    for rank in range(len(problem.rank_op)):
+        if problem.rank_op[rank] == problem.slider:
+            a, b = problem.rank_a[rank], problem.rank_b[rank]
+            if dim == a and moved >> b & 1:
+                return b
+            if dim == b and moved >> a & 1:
+                return a
+    return -1
+
+
+@compiled_inside
+def _may_stand(
+    problem: Problem, template: Template, path: Path, stage: int, slide: int, near: int
+) -> bool:
+    """Whether the loop over `near`, next outside that over `slide`, may leave a tile in place."""
+    for rank in range(len(problem.rank_op)):
+        a, b = problem.rank_a[rank], problem.rank_b[rank]
+        if problem.rank_op[rank] != problem.slider or slide not in (a, b) or near not in (a, b):
+            continue
+        own, other = problem.step_a[rank], problem.step_b[rank]
+        if slide == b:
+            own, other = other, own
+        span = problem.val[slide, path.span[stage, slide]]
+        reach = problem.val[near, path.span[stage, near]]
+        lacks = other * reach - own * (problem.val[slide, path.tile[stage, slide]] - span)
+        if lacks == 0:
+            return True
+        if 0 < lacks <= own * (span - 1) + other * (reach - 1):
+            for c in range(stage + 2, len(path.stay)):
+                if template.keeps[c, problem.slider]:
+                    return True
+    return False
 
 
 @compiled_inside
@@ -1298,9 +1472,7 @@ def _list_classes(
         path.ahead[c] += template.mac_floor[spread]
         if stage == template.primary:
             path.group[c] = template.group[spread]
-    path.class_count[stage] = _classes(
-        problem, path.moved[stage], template.order[stage], path.classes[stage]
-    )
+    path.class_count[stage] = _classes(problem, template, path, stage, path.classes[stage])
     path.next_class[stage] = 0
 
 
@@ -1320,6 +1492,7 @@ def _next_class(
         if stay >= 0 and template.level[c] == template.level[stage] and template.keeps[c, stay]:
             continue  # its block stands outside the loops that do not move it
         path.blocked[stage] = _blocked(problem, template, path, stage)
+        path.near[stage] = path.classes[stage, which, 3]
         _enter(problem, path, c)
         for operand in range(len(problem.uses)):
             if template.keeps[c, operand]:
@@ -1428,6 +1601,11 @@ def root_floors(
     start = template.tile_start[1]
     _prepare_node(problem, template, path, 0, objective)
     for row in range(start, template.tile_start[2]):
+        floors[row - start] = np.inf
+        if path.counts[2] != 0:
+            return
+        if _is_dear(template, path, 0, row):
+            continue
         floors[row - start] = _row_floor(problem, template, path, 0, row, objective)
 
 

@@ -47,7 +47,7 @@ def arriving_words(problem: Problem, tile: Integers, operand: int, staying: bool
 
 @compiled
 def fitting_tiles(
-    problem: Problem, level: int, keeps: Mask, counts: Integers
+    problem: Problem, level: int, keeps: Mask, counts: Integers, stop: Integers
 ) -> tuple[Tiles, Floats, Floats, Floats]:
     """All tiles that fit a memory, output words being finished.
 
@@ -56,6 +56,7 @@ def fitting_tiles(
         level: the memory.
         keeps: (O,) the operands whose tiles it holds.
         counts: (D,) divisors of every dim.
+        stop: (1,) not 0 as soon as the answer is no longer asked for.
 
     Returns: tiles, and per operand the words of one, `arriving_words` moving and staying.
     """
@@ -67,6 +68,8 @@ def fitting_tiles(
     chosen = np.empty(total, np.int64)
     found = 0
     for code in range(total):
+        if stop[0] != 0:
+            break
         need, fits = 0.0, True
         for operand in range(operands):
             if keeps[operand]:
@@ -86,6 +89,8 @@ def fitting_tiles(
     moving = np.empty((found, operands))
     staying = np.empty((found, operands))
     for at in range(found):
+        if stop[0] != 0:
+            break
         code = chosen[at]
         for dim in range(dims):
             tile[dim] = code % counts[dim]
@@ -99,14 +104,19 @@ def fitting_tiles(
 
 
 @compiled
-def front(features: Floats) -> Mask:
-    """Which rows no other row is below or equal to in every column; of equal rows the first."""
+def front(features: Floats, stop: Integers) -> Mask:
+    """Which rows no other row is below or equal to in every column; of equal rows the first.
+
+    `stop` (1,) is not 0 as soon as the answer is no longer asked for.
+    """
     count, width = features.shape
     order = np.argsort(features.sum(axis=1))
     kept = np.empty(count, np.int64)
     found = 0
     chosen = np.zeros(count, np.bool_)
     for at in order:
+        if stop[0] != 0:
+            break
         dominated = False
         for other in range(found):
             below = True

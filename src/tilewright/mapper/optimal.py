@@ -24,7 +24,15 @@ from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Workload, conv2d
 from tilewright.mapper import kernels
 from tilewright.mapper.pins import allowed_orders, blocked, in_order
-from tilewright.mapper.prepare import Blocks, Preparation, Stage, reject_uncovered
+from tilewright.mapper.prepare import (
+    LONG,
+    Blocks,
+    Preparation,
+    Stage,
+    reject_uncovered,
+    root_floors,
+    without_classes,
+)
 from tilewright.mapper.problem import Floats, Integers, Template
 from tilewright.mapper.result import (
     LayerResult,
@@ -70,8 +78,17 @@ _FEW_PAIRS, _MOST_PAIRS = 50_000, 4_000_000
 """Tiles with unrollings that are listed: at first, and at most; beyond, all are tried."""
 _TIE_NODES, _ENDLESS = 20_000, 2**62
 """How far ties are followed below each choice of bypasses, in nodes; the best is proved then."""
-_ROOM = 2**30
-"""Bytes that the tables of all choices of bypasses and blocks may take together."""
+_QUICK_NODES, _DIVE_NODES = 20_000, 4_000
+"""Nodes below each choice of bypasses: when a search counts as hard, and while it looks for a first
+mapping then."""
+_ALMOST = 0.95
+"""Thresholds above that share of the best found are not worth a search of their own."""
+_BETTER = 0.998
+"""A best found below that share of the last one makes bounds worth computing again."""
+_MOST_HELD = 1_000_000
+"""Tiles that are held for all choices together; others are listed when a choice is searched."""
+_PATIENT = 0.5
+"""Seconds of preparation after which a first mapping is looked for, to keep further lists short."""
 _PAUSE = 0.5
 """Seconds between reports while the search is deep in one choice of bypasses."""
 _RESERVE = 0.08
@@ -144,13 +161,13 @@ def find_optimal(  # noqa: PLR0913
     goal = find_objective(objective)
     evaluator = make_evaluator(workload, hardware)
     reject_uncovered(workload)
-    _compile()
+    compile_kernels()
     preparation = Preparation(evaluator, fix, uneven=uneven)
     return _prove(preparation, evaluator, goal, seconds, should_stop, on_progress)
 
 
 @cache
-def _compile() -> None:
+def compile_kernels() -> None:
     """Load or compile the kernels, so that no budget pays for it: solve the smallest problem."""
     layer = conv2d("smallest", K=2, C=2, P=4, Q=1, R=3, S=1, padding=(1, 0))
     levels = (Level("DRAM"), Level("GLB", 512, fanout=Fanout(2)), Level("RF", 256))
@@ -171,6 +188,7 @@ def _prove(  # noqa: PLR0913, PLR0917
     deadline = None if seconds is None else began + seconds * (1 - _RESERVE)
     workload, hardware = evaluator.workload, evaluator.hardware
     hunt = _Hunt(preparation, evaluator, goal, deadline, should_stop, on_progress, preparation)
+    hunt.began = began
     if preparation.space.uneven:  # even mappings are among them, and found sooner
         share = None if seconds is None else seconds * _EVEN_SHARE
         even = Preparation(evaluator)
@@ -229,17 +247,14 @@ class _Choice:
 
     blocks: Blocks
     stages: list[Stage]
+    template: Template
     path: kernels.Path
     pairs: kernels.Pairs
-    held: Template | None
+    lacks_lists: bool
+    floors: Floats
+    """(G,) the least energy of all edges and of the MACs' words, by class of cycles."""
     rents: tuple[float, ...] = ()
     is_tuned: bool = False
-
-    @property
-    def template(self) -> Template:
-        """Its tables, which `_Hunt.load` makes anew if they are not there."""
-        assert self.held is not None
-        return self.held
 
     @property
     def divided(self) -> list[int]:
@@ -266,19 +281,28 @@ class _Hunt:
     evaluated: int = 0
     is_proved: bool = False
     reported: float = 0.0
+    began: float = 0.0
     choices: list[_Choice] = field(default_factory=list[_Choice])
     known: set[bytes] = field(default_factory=set[bytes])
-    holding: list[_Choice] = field(default_factory=list[_Choice])
     paths: dict[tuple[int, int], kernels.Path] = field(
         default_factory=dict[tuple[int, int], kernels.Path]
     )
 
     def run(self) -> None:
         """Search for the best, then, among equally good ones, for what decides ties."""
+        self.preparation.run = self._run
         if self.objective is Objective.DRAM:
             self._charge(0.0, 1.0)
-        self.choices = list(self._prepare())
         limits = [np.inf, np.inf, np.inf, np.inf]
+        self.bound, held = self._compulsory(), 0
+        for choice in self._prepare():
+            least = self._least(choice, self.objective, limits)
+            if least > self._value(self.objective) * (1 + _SLACK):
+                continue
+            held += len(choice.template.tiles)
+            self.choices.append(choice if held <= _MOST_HELD else _without_lists(choice))
+            if self.best is None and time.monotonic() - self.began > _PATIENT:
+                self._find_any([(least, choice)], self.objective, limits, least)
         self._search(self.objective, limits)
         if self.best is None:
             return
@@ -293,6 +317,33 @@ class _Hunt:
             self._search(tie, limits)
             goals.append(tie)
 
+    def _compulsory(self) -> float:
+        """A bound that needs no lists: every word passes the outermost memory once."""
+        problem, output = self.preparation.problem, self.preparation.problem.uses.shape[0] - 1
+        words = problem.distinct.copy()
+        energy = float((words * problem.read[0])[:output].sum()) + problem.mac_pj
+        energy += (
+            words[output] * problem.update[0, output] * (1 - problem.finished * problem.rebate)
+        )
+        cycles = problem.macs / self.preparation.copies()
+        if self._code(self.objective) == kernels.ENERGY:
+            return float(energy)
+        if self.objective is Objective.CYCLES:
+            return cycles
+        return float(energy) * cycles if self.objective is Objective.EDP else float(words.sum())
+
+    def _most_energy(self) -> float:
+        """What edges and MACs' words of a chain may take that is no worse than the best found."""
+        problem, value = self.preparation.problem, self._value(self.objective)
+        least = problem.macs / self.preparation.copies()
+        if self._code(self.objective) == kernels.ENERGY:
+            most = value
+        elif self.objective is Objective.EDP:
+            most = value / least
+        else:
+            return np.inf
+        return most * (1 + _SLACK) - problem.mac_pj - problem.leak * least
+
     def _charge(self, share: float, word_pj: float) -> None:
         """Let the kernels see a share of the energies, and every DRAM word at a price."""
         self.share, self.word_pj = share, word_pj
@@ -306,7 +357,6 @@ class _Hunt:
             self._charge(1.0, self.best.energy_pj)
         else:  # narrower finished words would be charged less
             self.share, self.word_pj = 1.0, 0.0
-        self.holding.clear()
         self.choices = list(self._prepare())
 
     def _charged(self, cost: Cost) -> float:
@@ -341,30 +391,30 @@ class _Hunt:
             if tuple(stages) in seen:
                 continue
             seen.add(tuple(stages))
-            template = self.preparation.template(blocks, self.objective is Objective.EDP)
+            template = self._template(blocks)
             if template is not None:
                 path, pairs = self._path(template), _no_pairs(len(stages))
-                yield self._hold(_Choice(blocks, stages, path, pairs, template))
+                floors = root_floors(template, self.preparation.problem)
+                yield _Choice(blocks, stages, template, path, pairs, False, floors)
+
+    def _template(self, blocks: Blocks, rents: tuple[float, ...] = ()) -> Template | None:
+        """The template of a choice, without tiles that are too dear; `None` if nothing is left."""
+        most = np.inf if self.is_proved else self._most_energy()
+        return self.preparation.template(blocks, self.objective is Objective.EDP, most, rents)
+
+    def _with_lists(self, choice: _Choice) -> _Choice | None:
+        """A choice, with what is worth looking at by now if its lists were not held."""
+        if not choice.lacks_lists:
+            return choice
+        template = self._template(choice.blocks, choice.rents)
+        return None if template is None else replace(choice, template=template)
 
     def _path(self, template: Template) -> kernels.Path:
-        """A path of the template's shape: choices are searched one after the other."""
+        """Room for the search: one for all choices of the same shape, searched one by one."""
         shape = len(template.level), len(template.group_cycles)
         if shape not in self.paths:
             self.paths[shape] = _make_path(self.preparation.problem, template)
         return self.paths[shape]
-
-    def _hold(self, choice: _Choice) -> _Choice:
-        """See that the tables of a choice are there; drop others that are too large together."""
-        if choice.held is None:
-            by_cycles = self.objective is Objective.EDP
-            choice.held = self.preparation.template(choice.blocks, by_cycles, choice.rents)
-            self._check_time()
-        if choice in self.holding:
-            return choice
-        self.holding.append(choice)
-        while len(self.holding) > 1 and sum(_bytes_of(c.template) for c in self.holding) > _ROOM:
-            self.holding.pop(0).held = None
-        return choice
 
     def _check_time(self) -> None:
         late = self.deadline is not None and time.monotonic() >= self.deadline
@@ -383,64 +433,62 @@ class _Hunt:
         """Find the best within limits; the first objective's bound is kept."""
         primary = objective is self.objective
         self.known.clear()
-        starts = self._starts(objective, limits)
+        starts = [(self._least(choice, objective, limits), choice) for choice in self.choices]
+        starts.sort(key=lambda pair: pair[0])
         first = starts[0][0] if starts else np.inf
         if primary:
             self.bound = max(self.bound, float(first))
         if first == np.inf:
             return
-        for wider in self._steps() if self.best is None or primary else (np.inf,):
+        if not primary:
+            self._pass(starts, objective, [*limits, np.inf], _TIE_NODES)
+            return
+        hard = False
+        for wider in self._steps():
             threshold = max(first, 1e-30) * wider
-            for at, (least, choice) in enumerate(starts):
-                if least <= threshold and least < self._value(objective):
-                    more = (
-                        least if choice.is_tuned else self._tune(choice, least, objective, limits)
-                    )
-                    starts[at] = (more, choice)
-                    if more <= threshold:
-                        self._go_through(choice, objective, [*limits, threshold])
-            if primary:
-                self.bound = max(self.bound, min(threshold, self._value(objective)))
+            if threshold > self._value(objective) * _ALMOST:
+                threshold = np.inf
+            if not hard:
+                hard = not self._pass(starts, objective, [*limits, threshold], _QUICK_NODES)
+                if hard and self._value(objective) > threshold:
+                    self._dive(starts, objective, limits, first)
+            if hard:
+                self._pass(starts, objective, [*limits, threshold], _ENDLESS)
+            self.bound = max(self.bound, min(threshold, self._value(objective)))
             self._report()
             if self._value(objective) <= threshold:
                 return
 
-    def _starts(self, objective: Objective, limits: list[float]) -> list[tuple[float, _Choice]]:
-        """Every choice with a bound of its own, the least first."""
-        starts: list[tuple[float, _Choice]] = []
-        for choice in self.choices:
-            kernels.reset_inside(self._hold(choice).template)
-            starts.append((self._least(choice, objective, limits), choice))
-        return sorted(starts, key=lambda pair: pair[0])
+    def _tune(self, choice: _Choice, listed: _Choice, objective: Objective) -> _Choice:
+        """Charge the blocks that share a memory for room, as far as that raises the bound.
 
-    def _tune(
-        self, choice: _Choice, least: float, objective: Objective, limits: list[float]
-    ) -> float:
-        """Charge the blocks that share a memory for room, as raises the bound; returns it."""
-        self._hold(choice).is_tuned = True
+        Returns: the choice with its lists; what is charged is noted in `choice`.
+        """
+        choice.is_tuned = listed.is_tuned = True
         if self._code(objective) not in (kernels.ENERGY, kernels.EDP):
-            return least
-        allowed = self._allowed(choice.template, objective, [*limits, np.inf]).max()
+            return listed
+        free = [np.inf] * 5
+        allowed = self._allowed(listed.template, objective, free).max()
         shared = self.preparation.problem.shared
-        rents = [0.0] * len(shared)
         for level in choice.divided:
             if not np.isfinite(allowed) or not np.isfinite(shared[level]):
                 continue
             for part in _RENTS:
-                before, rents[level] = rents[level], part * allowed / shared[level]
-                other = self._charging(choice, tuple(rents))
-                bound = self._least(other, objective, limits)
-                if bound <= least:
-                    rents[level] = before
+                rents = [*(listed.rents or [0.0] * len(shared))]
+                rents[level] = part * allowed / shared[level]
+                self._check_time()
+                template = self._template(choice.blocks, tuple(rents))
+                if template is None:
                     break
-                least, choice.held, choice.rents = bound, other.held, other.rents
-        return least
-
-    def _charging(self, choice: _Choice, rents: tuple[float, ...]) -> _Choice:
-        """The same choice, its tiles charged for their room."""
-        self._check_time()
-        template = self.preparation.template(choice.blocks, self.objective is Objective.EDP, rents)
-        return replace(choice, held=template, rents=rents)
+                floors = root_floors(template, self.preparation.problem)
+                other = replace(listed, template=template, floors=floors, rents=tuple(rents))
+                if self._least(other, objective, free) <= self._least(listed, objective, free):
+                    break
+                listed = other
+        choice.floors, choice.rents = listed.floors, listed.rents
+        if not choice.lacks_lists:
+            choice.template = listed.template
+        return listed
 
     def _steps(self) -> Iterable[float]:
         """Thresholds, relative to the first bound.
@@ -451,17 +499,83 @@ class _Hunt:
             return _WIDER
         return (*(_STEP**power for power in range(1, _STEPS)), *_WIDER[-3:])
 
+    def _pass(
+        self,
+        starts: list[tuple[float, _Choice]],
+        objective: Objective,
+        limits: list[float],
+        nodes: int,
+    ) -> bool:
+        """Search every choice within limits; whether none has taken more nodes than it may."""
+        whole = True
+        for least, choice in starts:
+            if least > limits[4] or least >= self._value(objective):
+                continue
+            listed = self._with_lists(choice)
+            if listed is not None and choice.divided and not choice.is_tuned:
+                listed = self._tune(choice, listed, objective)
+            if listed is not None and self._least(listed, objective, limits) <= limits[4]:
+                whole = self._go_through(listed, objective, limits, nodes) and whole
+        return whole
+
+    def _dive(
+        self,
+        starts: list[tuple[float, _Choice]],
+        objective: Objective,
+        limits: list[float],
+        first: float,
+    ) -> None:
+        """Find a good mapping: any one, then better ones, among few chains each time."""
+        self._find_any(starts, objective, limits, first)
+        before = np.inf
+        while self._value(objective) < before * _BETTER:
+            before = self._value(objective)
+            self._pass(starts, objective, [*limits, np.inf], _DIVE_NODES)
+
+    def _find_any(
+        self,
+        starts: list[tuple[float, _Choice]],
+        objective: Objective,
+        limits: list[float],
+        first: float,
+    ) -> None:
+        """Find a mapping: look at few chains below ever higher thresholds."""
+        for wider in _WIDER:
+            if self.best is None:
+                threshold = max(first, 1e-30) * wider
+                self._pass(starts, objective, [*limits, threshold], _DIVE_NODES)
+
     def _least(self, choice: _Choice, objective: Objective, limits: list[float]) -> float:
-        if len(choice.stages) == 1:
-            return 0.0
-        _, floors = self._roots(choice, objective, [*limits, np.inf])
-        return float(floors[0]) if len(floors) else np.inf
+        """A bound of all chains of a choice within limits."""
+        template, problem = choice.template, self.preparation.problem
+        cycles = template.group_cycles
+        energy = choice.floors + problem.mac_pj + problem.leak * cycles
+        words = np.full_like(cycles, template.idle_words[0])
+        admitted = (energy <= limits[0]) & (cycles <= limits[1]) & (words <= limits[2])
+        admitted &= energy * cycles <= limits[3]
+        code = self._code(objective)
+        values = {
+            kernels.ENERGY: energy, kernels.CYCLES: cycles, kernels.EDP: energy * cycles
+        }.get(code, words)  # fmt: skip
+        return float(values[admitted].min(initial=np.inf))
+
+    def _narrowed(
+        self, choice: _Choice, objective: Objective, limits: list[float]
+    ) -> _Choice | None:
+        """A choice without the classes of cycles that bounds exclude; `None` if they do all."""
+        template = choice.template
+        kept = choice.floors <= self._allowed(template, objective, limits)
+        if kept.all():
+            return choice
+        if not kept.any():
+            return None
+        return replace(choice, template=without_classes(template, kept, self.preparation.problem))
 
     def _refine(self, choice: _Choice, objective: Objective, limits: list[float]) -> None:
         """Bound what is inside every single tile, for chains within limits."""
         template, problem = choice.template, self.preparation.problem
         allowed = self._allowed(template, objective, limits)
-        kernels.reset_inside(template)
+        self.preparation.long(len(template.tiles), partial(kernels.reset_inside, template))
         choice.pairs = _no_pairs(len(choice.stages))
         if not np.isfinite(allowed).all() or len(choice.stages) < 3:
             return
@@ -510,7 +624,17 @@ class _Hunt:
         _restart(self.preparation, template, path, limits, self._best_row(code))
         start, stop = template.tile_start[1], template.tile_start[2]
         floors = np.empty(stop - start)
-        kernels.root_floors(self.preparation.problem, template, path, floors, code)
+
+        def bound() -> None:
+            kernels.root_floors(self.preparation.problem, template, path, floors, code)
+
+        def stop_bounding() -> None:
+            path.counts[2] = 1
+
+        if stop - start < LONG:
+            bound()
+        else:
+            self._watch(bound, stop_bounding)
         order = np.argsort(floors, kind="stable")
         order = order[: int(np.searchsorted(floors[order], np.inf))]
         return order + start, floors[order]
@@ -522,25 +646,68 @@ class _Hunt:
         parts = [self._charged(cost), float(cost.cycles), float(cost.dram_words)]
         return [kernels.objective_of(code, *parts), *parts, 0.0]
 
-    def _go_through(self, choice: _Choice, objective: Objective, limits: list[float]) -> None:
-        """Search all chains of a choice that bounds do not exclude."""
-        rows = np.zeros(0, np.int64)
-        self._hold(choice)
-        if len(choice.stages) > 1:
-            self._refine(choice, objective, limits)
-            rows, _ = self._roots(choice, objective, limits)
-            if not len(rows):
-                return
-        code, at, patience = self._code(objective), 0, _PATIENCE
+    def _go_through(
+        self, choice: _Choice, objective: Objective, limits: list[float], nodes: int
+    ) -> bool:
+        """Search all chains of a choice that bounds do not exclude.
+
+        Returns: whether that was done in so many nodes. Bounds are computed again, and exclude
+        more, whenever much better ones have been found.
+        """
+        done: list[Integers] = []
+        pause = _QUICK_NODES
+        while True:
+            before = self._value(objective)
+            rows = np.zeros(0, np.int64)
+            narrowed = choice
+            if len(choice.stages) > 1:
+                some = self._narrowed(choice, objective, limits)
+                if some is None:
+                    return True
+                narrowed = some
+                self._refine(narrowed, objective, limits)
+                rows, _ = self._roots(narrowed, objective, limits)
+                rows = rows[~np.isin(rows, np.concatenate([rows[:0], *done]))]
+                if not len(rows):
+                    return True
+            at = 0
+            while True:
+                tried, taken = self._try(narrowed, objective, limits, rows, at, min(pause, nodes))
+                at += tried
+                nodes -= taken
+                if narrowed.path.counts[2] == 0:
+                    return True
+                if nodes <= 0:
+                    return False
+                pause *= 4
+                if self._value(objective) < before * _BETTER:
+                    break
+            done.append(rows[:at])
+
+    def _try(  # noqa: PLR0913, PLR0917
+        self,
+        choice: _Choice,
+        objective: Objective,
+        limits: list[float],
+        rows: Integers,
+        first: int,
+        nodes: int,
+    ) -> tuple[int, int]:
+        """Search below tiles of the outermost boundary, from the first on, within so many nodes.
+
+        Returns: below how many of them all is done, and the nodes that it took.
+        """
+        code, at, taken, patience = self._code(objective), first, 0, _PATIENCE
         while True:
             _restart(self.preparation, choice.template, choice.path, limits, self._best_row(code))
             choice.path.counts[4] = patience
-            choice.path.counts[5] = _TIE_NODES if self.is_proved else _ENDLESS
+            choice.path.counts[5] = nodes - taken
             done = self._kernel(choice, rows, at, code)
             self._take(choice, objective, limits)
-            if choice.path.counts[2] in (0, 3):
-                return
             at += done
+            taken += int(choice.path.counts[3])
+            if choice.path.counts[2] in (0, 3):
+                return at - first, taken
             patience = _PATIENCE if done else min(_LOOSE, 4 * patience)
             if not done and choice.path.counts[1] >= _LOOSE:
                 raise _OutOfTimeError  # more loose chains below one tile than can be told apart
@@ -568,6 +735,15 @@ class _Hunt:
         self.evaluated += int(path.counts[0])
         return done[0]
 
+    def _run(self, work: Callable[[Integers], None]) -> None:
+        """Do long work on lists in a thread."""
+        flag = np.zeros(1, np.int64)
+
+        def stop() -> None:
+            flag[0] = 1
+
+        self._watch(partial(work, flag), stop)
+
     def _watch(self, work: Callable[[], None], stop: Callable[[], None]) -> None:
         """Run compiled work in a thread; stop it when time is over or Ctrl-C is pressed."""
         thread = threading.Thread(target=work)
@@ -590,13 +766,15 @@ class _Hunt:
             self._offer(objective, limits, self._mappings(choice, chain, loose=False))
         passes = (False, True) if limits is not None else (False,)
         for loose in passes:  # orders of the class first: often they cost what is bounded
-            for value, chain in _waiting(path):
+            for value, chain, level in _waiting(path):
                 if value >= self._value(objective) * (1 - kernels.TIE):
                     break
-                key = chain.key(choice.stages) if loose else b""
+                if loose and level < 2:
+                    continue
+                key = chain.key(choice.stages, ordered=not loose)
                 if key not in self.known:
                     self._offer(objective, limits, self._mappings(choice, chain, loose=loose))
-                    self.known |= {key} if loose else set()
+                    self.known.add(key)
 
     def _offer(
         self, objective: Objective, limits: list[float] | None, mappings: Iterable[Mapping]
@@ -639,7 +817,7 @@ class _Hunt:
         self, choice: _Choice, chain: "_Chain", stage: int, *, loose: bool
     ) -> Iterator[tuple[int, ...]]:
         problem = self.preparation.problem
-        stay, slide, glide = (int(value) for value in chain.classes[stage])
+        stay, slide, glide, near = (int(value) for value in chain.classes[stage])
         moved = [
             dim
             for dim in range(len(problem.sizes))
@@ -654,11 +832,23 @@ class _Hunt:
             return
         outside = blocked(given, moved, int(problem.uses[stay])) if stay >= 0 else ()
         free = [d for d in moved if stay >= 0 and not problem.uses[stay] >> d & 1 and d != slide]
-        free = [d for d in free if d not in outside]
-        inner = [d for d in (slide,) if d in moved]
-        outer = [d for d in (glide,) if d in moved and d not in inner and d not in free]
-        rest = [d for d in moved if d not in inner and d not in free and d not in outer]
-        yield (*in_order(rest, given), *outer, *in_order(free, given), *inner)
+        if given:
+            free = [d for d in free if d not in outside]
+            inner = [d for d in (slide,) if d in moved]
+            outer = [d for d in (glide,) if d in moved and d not in inner and d not in free]
+            rest = [d for d in moved if d not in inner and d not in free and d not in outer]
+            yield (*in_order(rest, given), *outer, *in_order(free, given), *inner)
+            return
+        if stay == problem.slider:
+            last = (near, glide, *free, slide)
+        elif near in free:
+            last = (glide, *(d for d in free if d != near), near, slide)
+        elif near >= 0:
+            last = (near, slide)
+        else:
+            last = (glide, *free, slide)
+        last = tuple(d for d in last if d in moved)
+        yield (*(d for d in moved if d not in last), *dict.fromkeys(last))
 
     def _extent(self, chain: "_Chain", stage: int, dim: int) -> int:
         val = self.preparation.problem.val[dim]
@@ -704,17 +894,18 @@ class _Chain:
     spreads: Integers
     classes: Integers
 
-    def key(self, stages: list[Stage]) -> bytes:
-        kept = ";".join(f"{s.level} {','.join(sorted(s.keeps))}" for s in stages)
-        return self.tiles.tobytes() + self.spreads.tobytes() + kept.encode()
+    def key(self, stages: list[Stage], *, ordered: bool) -> bytes:
+        kept = ";".join(f"{s.level} {','.join(sorted(s.keeps))}" for s in stages).encode()
+        orders = self.classes.tobytes() if ordered else b"any"
+        return self.tiles.tobytes() + self.spreads.tobytes() + orders + kept
 
 
-def _waiting(path: kernels.Path) -> Iterator[tuple[float, _Chain]]:
-    """The chains whose price is loose, the least first."""
+def _waiting(path: kernels.Path) -> Iterator[tuple[float, _Chain, int]]:
+    """The chains whose price is loose, the least first, and how loose it is."""
     values = path.buffer_value[: int(path.counts[1])]
     for index in np.argsort(values, kind="stable"):
         chain = _Chain(path.buffer_tile[index], path.buffer_spread[index], path.buffer_class[index])
-        yield float(values[index]), chain
+        yield float(values[index]), chain, int(path.buffer_loose[index])
 
 
 def _representatives(moved: list[int], uses: Integers) -> Iterator[tuple[int, ...]]:
@@ -745,8 +936,12 @@ def _free_runs(rest: tuple[int, ...], uses: Integers) -> Iterator[tuple[int, ...
             yield run
 
 
-def _bytes_of(template: Template) -> int:
-    return sum(np.asarray(table).nbytes for table in template)
+def _without_lists(choice: _Choice) -> _Choice:
+    """A choice that holds what is needed to tell when it is worth searching."""
+    none = np.zeros(0, np.int64)
+    lists = ("tiles", "fills", "still", "may_wait", "quick", "row_best", "row_known", "quick_total")
+    empty = dict.fromkeys((*lists, "front", "inside"), none)
+    return replace(choice, template=choice.template._replace(**empty), lacks_lists=True)
 
 
 def _no_pairs(stages: int, room: int = 0) -> kernels.Pairs:
@@ -805,6 +1000,7 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         slide=whole(stages),
         glide=whole(stages),
         blocked=whole(stages),
+        near=whole(stages),
         energy=np.zeros(stages + 1),
         words=np.zeros(stages + 1),
         reads=np.zeros((stages + 1, levels)),
@@ -818,11 +1014,12 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         best=np.zeros(5),
         best_tile=whole(stages + 1, dims + 1),
         best_spread=whole(stages, dims + 1),
-        best_class=whole(stages, 3),
+        best_class=whole(stages, 4),
         buffer_tile=whole(_LOOSE, stages + 1, dims + 1),
         buffer_spread=whole(_LOOSE, stages, dims + 1),
-        buffer_class=whole(_LOOSE, stages, 3),
+        buffer_class=whole(_LOOSE, stages, 4),
         buffer_value=np.zeros(_LOOSE),
+        buffer_loose=whole(_LOOSE),
         allowed=np.zeros(stages),
         stays=np.zeros((stages, len(problem.uses))),
         carry=np.zeros((stages + 1, len(problem.uses))),
@@ -834,7 +1031,7 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         next_spread=whole(stages),
         next_class=whole(stages),
         class_count=whole(stages),
-        classes=whole(stages, 64, 3),
+        classes=whole(stages, 64, 4),
         counts=whole(6),
     )
 

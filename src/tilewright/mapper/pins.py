@@ -55,6 +55,13 @@ class Pins:
         pins = self.fix.pins(self.hardware.levels[level].memory, None)
         return len(pins) > 1 or any(pin.extent is not None for pin in pins)
 
+    @property
+    def any_order(self) -> bool:
+        """Whether the relative order of some loops is given."""
+        if self.fix is None:
+            return False
+        return any(len(self.fix.order(level.memory)) > 1 for level in self.hardware.levels)
+
     def unrolled(self, level: int, axis: str, dim: str, extents: list[int]) -> list[int]:
         """Of the extents to which a dim may be unrolled on an axis, those that the fix allows."""
         if self.fix is None:

@@ -7,10 +7,10 @@ Non-goals: the search itself (`mapper/kernels.py`).
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -36,6 +36,15 @@ Small = NDArray[np.int16]
 Blocks = tuple[tuple[frozenset[str], ...], ...]
 """By level, outermost first: the operands that each of its blocks keeps, outermost first."""
 Tables = TypeVar("Tables", Problem, Template)
+Answer = TypeVar("Answer")
+Run = Callable[[Callable[[Integers], None]], None]
+"""Runs long work, which returns early once the array that it is given is not 0."""
+MOST_ENTRIES = 32_000_000
+"""Bounds by tile and class of cycles, a quarter of a GiB: classes are merged to stay within."""
+MOST_LISTED = 2_000_000
+"""Tiles that are remembered for other choices of bypasses."""
+LONG = 20_000
+"""Tiles from which on work on a list of them counts as long."""
 
 
 class UncoveredError(InputError):
@@ -70,6 +79,11 @@ class _TileList:
     def chosen(self, rows: Mask) -> "_TileList":
         """Some of them."""
         return _TileList(self.tiles[rows], self.words[rows], self.moving[rows], self.staying[rows])
+
+
+def run_at_once(work: Callable[[Integers], None]) -> None:
+    """Do work to its end."""
+    work(np.zeros(1, np.int64))
 
 
 def reject_uncovered(workload: Workload) -> None:
@@ -119,6 +133,7 @@ class Preparation:
         if lattice > MOST_TILES:
             what = f"{self.workload.name} has {lattice:,} tiles"
             raise UncoveredError(Fault(what, f"at most {MOST_TILES:,} are listed"))
+        self.run: Run = run_at_once
         self._tiles: dict[tuple[int, tuple[bool, ...]], _TileList] = {}
         self._spreads: dict[int, Spreads] = {}
 
@@ -130,7 +145,9 @@ class Preparation:
     @cached_property
     def problem(self) -> Problem:
         """The workload on the chip, for the kernels."""
-        made = _Maker(self.workload, self.hardware, self.dims, self.divisors).problem()
+        made = _Maker(
+            self.workload, self.hardware, self.dims, self.divisors, self.any_order_counts
+        ).problem()
         return _in_order(made)
 
     def recharged(self, share: float, word_pj: float) -> "Preparation":
@@ -153,6 +170,15 @@ class Preparation:
             rebate=1.0 if share else 0.0,
         )
         return other
+
+    @cached_property
+    def any_order_counts(self) -> bool:
+        """Whether classes of orders do not say where tiles stand still: see *Loose prices*."""
+        return self.space.uneven or self.pins.any_order
+
+    def copies(self) -> int:
+        """Multiply-accumulates that can run at once."""
+        return math.prod(level.fanout.copies for level in self.hardware.levels)
 
     def choices(self) -> Iterator[Blocks]:
         """Every choice of what the levels keep, and of the order of their blocks."""
@@ -220,7 +246,16 @@ class Preparation:
         """Every tile that fits a level."""
         key = (level, keeps)
         if key not in self._tiles:
-            found = listing.fitting_tiles(self.problem, level, np.array(keeps), self.counts)
+            kept, lattice = np.array(keeps), int(np.prod(self.counts))
+            found = self.long(
+                lattice,
+                lambda stop: listing.fitting_tiles(self.problem, level, kept, self.counts, stop),
+            )
+            listed = sum(len(other.tiles) for other in self._tiles.values())
+            if listed + len(found[0]) > MOST_LISTED:
+                self._tiles = {
+                    other: tiles for other, tiles in self._tiles.items() if other[0] != level
+                }
             self._tiles[key] = _TileList(*found)
         return self._tiles[key]
 
@@ -241,12 +276,25 @@ class Preparation:
             stages.append(Stage(index, fan, kept[-1]))
         return stages
 
+    def long(self, count: int, work: Callable[[Integers], Answer]) -> Answer:
+        """Do work on so many tiles, so that it can be stopped if they are many."""
+        found: list[Answer] = []
+        run = self.run if count >= LONG else run_at_once
+        run(lambda stop: found.append(work(stop)))
+        return found[0]
+
     def template(
-        self, blocks: Blocks, by_cycles: bool, rents: tuple[float, ...] = ()
+        self,
+        blocks: Blocks,
+        by_cycles: bool,
+        most: float = math.inf,
+        rents: tuple[float, ...] = (),
     ) -> Template | None:
         """The template of one choice; `None` if something cannot fit.
 
         `by_cycles` classes the unrollings of the largest fan-out by the cycles that they take.
+        Tiles whose edges alone make a chain dearer than `most` pJ, MACs themselves left out, are
+        not listed.
         `rents` are pJ per bit, by level, that bounds charge for room.
         """
         stages = self.stages(blocks)
@@ -263,7 +311,7 @@ class Preparation:
         spreads = [self.spreads(s.fan) if s.fan >= 0 else None for s in stages]
         if any(spread is not None and len(spread.vectors) == 0 for spread in spreads):
             return None
-        return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles, rents).template()
+        return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles, most, rents).template()
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +382,8 @@ class _Sliding:
     largest: Floats
     visits: Floats
     spills: Mask
+    placed: Integers
+    start: Integers
     floor: Floats
     stay_floor: Floats
     kept_a: Floats
@@ -350,6 +400,7 @@ class _Maker:
     hardware: Hardware
     dims: list[str]
     divisors: list[list[int]]
+    any_order_counts: bool
 
     def problem(self) -> Problem:
         operands, levels = self.workload.operands, self.hardware.levels
@@ -374,6 +425,7 @@ class _Maker:
         for rank in ranks:
             if rank.b < len(self.dims):
                 slides |= 1 << rank.a | 1 << rank.b
+        sliders = {r.operand for r in ranks if r.b < len(self.dims)}
         bits = [float(o.bits) for o in self.workload.inputs] + [float(self.workload.psum_bits)]
         words = np.array([level.word_bits for level in levels], float)[:, None]
         share = np.array(bits)[None, :] / words
@@ -392,6 +444,7 @@ class _Maker:
             mul=mul,
             uses=np.array([self.uses(operand) for operand in operands], np.int64),
             slides=slides,
+            slider=-2 if len(sliders) > 1 or self.any_order_counts else max(sliders, default=-1),
             plain=np.array([self.plain(operand) for operand in operands]),
             distinct=np.array([float(operand_words(o, self.workload)) for o in operands]),
             rank_op=np.array([r.operand for r in ranks], np.int64),
@@ -403,6 +456,8 @@ class _Maker:
             largest=_stack([r.largest for r in ranks], 2),
             visits=_stack([r.visits for r in ranks], 2),
             spills=_stack([r.spills.astype(float) for r in ranks], 2) > 0,
+            placed=np.concatenate([np.zeros(0, np.int64), *(r.placed for r in ranks)]),
+            placed_start=_places(ranks),
             floor=_stack([r.floor for r in ranks], 2),
             stay_floor=_stack([r.stay_floor for r in ranks], 2),
             kept_a=_stack([r.kept_a for r in ranks], 4),
@@ -476,23 +531,20 @@ class _Maker:
         reach = step_a * (int(own[-1]) - 1) + step_b * (int(other[-1]) - 1) + 1
         data = rank.data or (0, reach)
         steps, turned = (step_a, step_b), (step_b, step_a)
-        largest, visits = sliding.tile_tables(own, other, steps, data)
+        largest, visits, spills, placed, start = sliding.tile_tables(own, other, steps, data)
         kept_a = sliding.kept_table(own, other, steps, data)
         kept_b = sliding.kept_table(other, own, turned, data)
         most = self.most_copies(), self.most_copies()
         joint, single, joint_a = sliding.joint_tables(own, other, steps, data, most)
         _, _, joint_b = sliding.joint_tables(other, own, turned, data, most)
-        extents = step_a * (own - 1)[:, None] + step_b * (other - 1)[None, :] + 1
-        spills = (extents >= data[1] - data[0]) & (rank.data is not None)
-        spills[-1, -1] = False
         distinct = float(largest[-1, -1])
         floor, stay_floor = listing.rank_floors(
             own, other, steps, distinct, visits, largest, kept_a, kept_b
         )
         floor[spills] = stay_floor[spills] = distinct
         return _Sliding(
-            operand, a, b, steps, rank.data is not None, largest, visits, spills, floor,
-            stay_floor, kept_a, kept_b, joint, single, joint_a, joint_b,
+            operand, a, b, steps, rank.data is not None, largest, visits, spills, placed, start,
+            floor, stay_floor, kept_a, kept_b, joint, single, joint_a, joint_b,
         )  # fmt: skip
 
     def most_copies(self) -> int:
@@ -509,6 +561,16 @@ def _stack(tables: list[Floats], axes: int) -> Floats:
     for index, table in enumerate(tables):
         stacked[(index, *(slice(0, length) for length in table.shape))] = table
     return stacked
+
+
+def _places(ranks: list[_Sliding]) -> Integers:
+    """Where the words of a tile's size begin in `Problem.placed`, -1 for ranks without padding."""
+    ends = np.cumsum([0, *(len(r.placed) for r in ranks)])
+    starts = [
+        (r.start + end if r.padded else np.full_like(r.start, -1)).astype(float)
+        for r, end in zip(ranks, ends[:-1], strict=True)
+    ]
+    return _stack(starts, 2).astype(np.int64)
 
 
 def _widths(levels: tuple[Level, ...], bandwidths: list[float | None]) -> Floats:
@@ -532,6 +594,58 @@ def _least_inside(template: Template, stage: int, distinct: Floats) -> float:
     return least
 
 
+def root_floors(template: Template, problem: Problem) -> Floats:
+    """(G,) the least energy of all edges and of the MACs' words, by class of cycles."""
+    if len(template.level) == 1:
+        return np.zeros(len(template.group_cycles))
+    stays = template.stay_slope[0] * problem.distinct + template.stay_offset[0]
+    return np.minimum(template.moving[0], (template.staying[0] + stays[:, None]).min(axis=0))
+
+
+def without_classes(template: Template, kept: Mask, problem: Problem) -> Template:
+    """A template with some classes of cycles only, and the unrollings in them.
+
+    Args:
+        template: with a fan-out whose unrollings are classed.
+        kept: (G,) the classes to keep.
+        problem: what it was made for.
+    """
+    starts, primary = template.spread_start, template.primary
+    chosen = np.ones(len(template.group), np.bool_)
+    chosen[starts[primary] : starts[primary + 1]] = kept[
+        template.group[starts[primary] : starts[primary + 1]]
+    ]
+    group = template.group.copy()
+    group[starts[primary] : starts[primary + 1]] = (np.cumsum(kept) - 1)[
+        group[starts[primary] : starts[primary + 1]]
+    ]
+    of_unrollings = {
+        name: getattr(template, name)[chosen]
+        for name in ("spreads", "copies", "phis", "saved", "mac_floor", "cycles", "leading")
+    }
+    ends = np.concatenate([[0], np.cumsum(chosen)])[starts]
+    macs = template.least_macs.copy()
+    macs[primary] = of_unrollings["mac_floor"][ends[primary] : ends[primary + 1]].min()
+    tiles, sums = template.row_best.shape[:2]
+    narrow = template._replace(
+        **of_unrollings,
+        spread_start=ends.astype(np.int64),
+        group=group[chosen],
+        group_cycles=template.group_cycles[kept],
+        moving=template.moving[:, kept],
+        staying=template.staying[:, :, kept],
+        row_best=np.empty((tiles, sums, int(kept.sum()))),
+        row_known=np.zeros(tiles, np.bool_),
+        inside=np.empty((tiles, sums, int(kept.sum()))),
+        least_macs=macs,
+        least_inside=template.least_inside.copy(),
+    )
+    narrow = _in_order(narrow)
+    for stage in range(1, len(template.level)):
+        narrow.least_inside[stage] = _least_inside(narrow, stage, problem.distinct)
+    return narrow
+
+
 @dataclass(frozen=True, slots=True)
 class _TemplateMaker:
     preparation: Preparation
@@ -540,13 +654,14 @@ class _TemplateMaker:
     lists: list[_TileList]
     spreads: list[Spreads | None]
     by_cycles: bool
+    most: float
     rents: tuple[float, ...]
 
     @property
     def problem(self) -> Problem:
         return self.preparation.problem
 
-    def template(self) -> Template:
+    def template(self) -> Template | None:
         problem, count = self.problem, len(self.stages)
         operands = len(problem.uses)
         spread_start = np.cumsum([0, *(0 if s is None else len(s.vectors) for s in self.spreads)])
@@ -560,12 +675,13 @@ class _TemplateMaker:
         coefficients = self.coefficients(features)
         mac_floor, constant = self.mac_floors(features, primary)
         leading = self.leading(phis, saved, mac_floor, group, spread_start)
-        tile_start = np.cumsum([0, 0, *(len(found.tiles) for found in self.lists)])
         tiles = [np.zeros((0, len(problem.sizes) + 1), np.int16)]
         fills, still, quick = ([np.zeros((0, operands))] for _ in range(3))
-        waiting = [np.zeros((0, operands), np.bool_)]
-        fronts = [np.zeros(0, np.bool_)]
-        owed = [np.zeros(0)]
+        waiting, fronts, owed = (
+            [np.zeros((0, operands), np.bool_)],
+            [np.zeros(0, np.bool_)],
+            [np.zeros(0)],
+        )
         least_macs = [
             0.0 if spread is None else float(mac_floor[low:high].min())
             for spread, (low, high) in zip(
@@ -573,11 +689,15 @@ class _TemplateMaker:
             )
         ]
         slopes, offsets = self.stay_lines(coefficients)
-        for c, found in enumerate(self.lists, start=1):
-            cheap = self.quick(c, found, features[c - 1], coefficients)
-            waits = self.may_wait(c, found)
+        costs = self.quick_costs(features, coefficients)
+        spare = self.most - constant - sum(least_macs)
+        lists, costs = self.affordable(costs, slopes, offsets, spare)
+        if not all(len(found.tiles) for found in lists):
+            return None
+        tile_start = np.cumsum([0, 0, *(len(found.tiles) for found in lists)])
+        for c, (found, cheap) in enumerate(zip(lists, costs, strict=True), start=1):
+            waits, rent = self.may_wait(c, found), self.rent(c, found)
             arrived = np.where(waits, problem.distinct, found.staying)
-            rent = self.rent(c, found)
             looked_at = np.column_stack([cheap[:, self.keeps[c]], arrived, rent])
             order = np.argsort(cheap.sum(axis=1) + rent, kind="stable")
             tiles.append(found.tiles[order])
@@ -586,7 +706,8 @@ class _TemplateMaker:
             waiting.append(waits[order])
             quick.append(cheap[order])
             owed.append(rent[order])
-            fronts.append(listing.front(np.ascontiguousarray(looked_at[order])))
+            rows = np.ascontiguousarray(looked_at[order])
+            fronts.append(self.preparation.long(len(rows), partial(listing.front, rows)))
         groups = len(cycles)
         still.append(problem.distinct[None, :])  # the whole workload, outside of everything
         waiting.append(np.ones((1, operands), np.bool_))
@@ -640,10 +761,12 @@ class _TemplateMaker:
                     mine = mine[group[low:high] == g]
                 template.moving[count - 1, g] = constant + mine.min()
         for stage in range(count - 1, 0, -1):
-            kernels.reset_inside(template)
             template.least_inside[stage] = _least_inside(template, stage, problem.distinct)
-            kernels.stage_floors(problem, template, stage - 1, np.zeros(groups), np.zeros(operands))
-        kernels.reset_inside(template)
+            room = np.zeros(groups), np.zeros(operands)
+            self.preparation.long(
+                len(template.tiles),
+                partial(kernels.stage_floors, problem, template, stage - 1, *room),
+            )
         return template
 
     def rent(self, c: int, found: _TileList) -> Floats:
@@ -654,6 +777,36 @@ class _TemplateMaker:
             return np.zeros(len(found.tiles))
         taken = found.words[:, self.keeps[c]] @ self.problem.store_bits[self.keeps[c]]
         return self.rents[level] * (taken - self.problem.shared[level] / blocks)
+
+    def quick_costs(
+        self,
+        features: list[tuple[Floats, Floats, Floats, Small]],
+        coefficients: dict[str, Floats],
+    ) -> list[Floats]:
+        """`quick` of the tiles of every boundary, from the first on."""
+        return [
+            self.quick(c, found, features[c - 1], coefficients)
+            for c, found in enumerate(self.lists, start=1)
+        ]
+
+    def affordable(
+        self, costs: list[Floats], slopes: Floats, offsets: Floats, most: float
+    ) -> tuple[list[_TileList], list[Floats]]:
+        """The tiles, and `quick` of them, whose edges leave enough for those of all others."""
+        if most == math.inf:
+            return self.lists, costs
+        floors: list[Floats] = []
+        for c, cheap in enumerate(costs, start=1):
+            stays = slopes[c - 1] * self.problem.distinct + offsets[c - 1]
+            gains = np.where(self.keeps[c], cheap - stays, 0.0).max(axis=1)
+            floors.append(cheap.sum(axis=1) - np.maximum(gains, 0.0))
+        spare = most - sum(float(floor.min()) for floor in floors)
+        kept = [np.nonzero(floor - floor.min() <= spare)[0] for floor in floors]
+        lists = [
+            _TileList(f.tiles[rows], f.words[rows], f.moving[rows], f.staying[rows])
+            for f, rows in zip(self.lists, kept, strict=True)
+        ]
+        return lists, [cheap[rows] for cheap, rows in zip(costs, kept, strict=True)]
 
     def features(self, stage: int) -> tuple[Floats, Floats, Floats, Small]:
         """Of every unrolling: copies of operands, share read, instances, and the vectors."""
@@ -714,6 +867,12 @@ class _TemplateMaker:
         cycles = np.array([max(least, whole)], float)
         if primary >= 0 and self.by_cycles:
             cycles, groups[primary] = np.unique(rows[primary], return_inverse=True)
+            rows_of_bounds = int(np.prod(self.preparation.counts)) * (len(self.problem.uses) + 1)
+            most_groups = max(1, MOST_ENTRIES // rows_of_bounds)
+            if len(cycles) > most_groups:  # each class counts as its fastest unrolling
+                merged = np.arange(len(cycles)) * most_groups // len(cycles)
+                cycles = cycles[np.searchsorted(merged, np.arange(most_groups))]
+                groups[primary] = merged[groups[primary]]
         return np.concatenate(groups), cycles, np.concatenate(rows)
 
     def compulsory_cycles(self) -> float:
@@ -840,7 +999,9 @@ class _TemplateMaker:
             low, high = starts[k], starts[k + 1]
             for g in np.unique(group[low:high]):
                 rows = low + np.nonzero(group[low:high] == g)[0]
-                best = listing.front(np.ascontiguousarray(looked_at[rows]))
+                best = self.preparation.long(
+                    len(rows), partial(listing.front, np.ascontiguousarray(looked_at[rows]))
+                )
                 chosen[rows[best]] = True
         return chosen
 

@@ -31,10 +31,14 @@ class Problem(NamedTuple):
         slides: bit mask of the dims of sliding ranks.
         plain: (O,) product of the sizes of dims that index an operand by themselves.
         distinct: (O,) words of an operand.
+        slider: the one operand with ranks of two dims; -1 for none, -2 for several, or if
+            orders are priced one by one wherever tiles may stand still.
         rank_op, rank_a, rank_b, step_a, step_b: (R,) of a rank: operand, dims, coefficients.
         padded: (R,) whether some coordinates are no words.
         largest, visits: (R, A, B) see `sliding.tile_tables`.
-        spills: (R, A, B) whether a tile reaches beyond all data.
+        spills: (R, A, B) whether tiles at different places may hold the same words.
+        placed: words of single tiles of padded ranks; placed_start: (R, A, B) where those of a
+            tile's size begin, -1 where all tiles have the same words.
         floor: (R, A, B) the fewest words that may enter tiles, whatever slides.
         stay_floor: (R, A, B) the same for all tiles inside that are kept still in between.
         kept_a, kept_b: (R, A, A, A, B), (R, B, B, B, A) see `sliding.kept_table`.
@@ -58,6 +62,7 @@ class Problem(NamedTuple):
     mul: Integers
     uses: Integers
     slides: int
+    slider: int
     plain: Floats
     distinct: Floats
     rank_op: Integers
@@ -69,6 +74,8 @@ class Problem(NamedTuple):
     largest: Floats
     visits: Floats
     spills: Mask
+    placed: Integers
+    placed_start: Integers
     floor: Floats
     stay_floor: Floats
     kept_a: Floats

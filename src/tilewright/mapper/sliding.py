@@ -13,6 +13,7 @@ from tilewright.mapper.compiled import compiled
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 
 @compiled
@@ -58,7 +59,7 @@ def _places(step_a: int, count_a: int, step_b: int, count_b: int) -> Integers:
 @compiled
 def tile_tables(
     own: Integers, other: Integers, steps: tuple[int, int], data: tuple[int, int]
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, Mask, Integers, Integers]:
     """Of every tile: the words of the largest one, and the words of all together.
 
     Args:
@@ -66,19 +67,74 @@ def tile_tables(
         other: those of the second dim's.
         steps: coefficients of the two dims.
         data: the coordinates that are words, as a half-open range.
+
+    Returns: (t, s) both, and whether tiles at different places may hold the same words, not none;
+    then the words of every single tile, and (t, s) where those of a size begin.
     """
     largest = np.zeros((len(own), len(other)))
     visits = np.zeros((len(own), len(other)))
+    spills = np.zeros((len(own), len(other)), np.bool_)
+    start = np.zeros((len(own), len(other)), np.int64)
     size_a, size_b = own[-1], other[-1]
+    total = 0
     for a in range(len(own)):
         for b in range(len(other)):
-            sums = _sums(_touched(steps[0], steps[1], own[a], other[b]), 0)
+            start[a, b] = total
+            total += (size_a // own[a]) * (size_b // other[b])
+    placed = np.zeros(total, np.int64)
+    for a in range(len(own)):
+        for b in range(len(other)):
+            bits = _touched(steps[0], steps[1], own[a], other[b])
+            sums = _sums(bits, 0)
+            at = start[a, b]
             for i in range(0, size_a, own[a]):
                 for j in range(0, size_b, other[b]):
                     words = _within(sums, steps[0] * i + steps[1] * j, data[0], data[1])
                     largest[a, b] = max(largest[a, b], words)
                     visits[a, b] += words
-    return largest, visits
+                    placed[at] = words
+                    at += 1
+            spills[a, b] = _spills(bits, size_a, own[a], size_b, other[b], steps, data)
+    return largest, visits, spills, placed, start
+
+
+@compiled
+def _spills(
+    bits: Integers,
+    size_a: int,
+    tile_a: int,
+    size_b: int,
+    tile_b: int,
+    steps: tuple[int, int],
+    data: tuple[int, int],
+) -> bool:
+    """Whether tiles at two places may hold the same words: the same first one and last one."""
+    reach, span = len(bits), data[1] - data[0]
+    if steps[0] * (size_a - tile_a) + steps[1] * (size_b - tile_b) + reach <= span:
+        return False
+    codes = np.empty((size_a // tile_a) * (size_b // tile_b), np.int64)
+    places = np.empty(len(codes), np.int64)
+    found = 0
+    for i in range(0, size_a, tile_a):
+        for j in range(0, size_b, tile_b):
+            base = steps[0] * i + steps[1] * j
+            first, last = max(base, data[0]), min(base + reach, data[1]) - 1
+            while first <= last and bits[first - base] == 0:
+                first += 1
+            while first <= last and bits[last - base] == 0:
+                last -= 1
+            if first <= last:
+                codes[found] = (first - data[0]) * span + last - data[0]
+                places[found] = base
+                found += 1
+    order = np.argsort(codes[:found])
+    begin = 0
+    for at in range(1, found):
+        if codes[order[at]] != codes[order[begin]]:
+            begin = at
+        elif places[order[at]] != places[order[begin]]:
+            return True
+    return False
 
 
 @compiled
