@@ -85,7 +85,7 @@ def priced_chips(draw: DrawFn) -> Hardware:
     for level in chip.levels:
         both = draw(bandwidths)
         bits = draw(st.sampled_from([None, 64, 1024, 8192]))
-        names = ("W", "I", "O")
+        names = ("W", "I", "O", "A", "B", "X", "Z", "D")
         capacity = tuple((name, bits) for name in names) if bits and draw(st.booleans()) else bits
         levels.append(
             replace(
@@ -201,14 +201,14 @@ def compare(triple: Triple, convention: Convention) -> None:
 WALKED = [convention for name, convention in CONVENTIONS.items() if name != "timeloop"]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(perfect_triples())
 def test_batches_equal_the_closed_form(triple: Triple) -> None:
     compare(triple, DEFAULT)
 
 
 @pytest.mark.parametrize("name", ["ideal", "blocking2016"])
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(triple=perfect_triples(levels=3))
 def test_other_conventions(name: str, triple: Triple) -> None:
     compare(triple, CONVENTIONS[name])
@@ -397,7 +397,7 @@ def test_chips_are_a_leading_axis_of_vmap() -> None:
 
 def test_slopes_in_factors_are_those_of_differences() -> None:
     """At random points between integers, of energy, cycles, traffic and area."""
-    batch, random = join([sliding_batch()] * 8), np.random.default_rng(0)
+    batch, random = join([sliding_batch()] * 3), np.random.default_rng(0)
     start = on_host(log_factors(batch))
     there = LogFactors(
         *(

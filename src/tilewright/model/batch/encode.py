@@ -3,15 +3,16 @@
 Owns: which shape they need, the encoding, and the refusal of what has no matrix form.
 
 Non-goals: whether a mapping suits a workload and a chip at all (`verify_mapping`). Nothing here
-counts; NumPy is all that it needs.
+counts, and all arrays are NumPy's.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any, cast
 
+import jax
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -27,6 +28,8 @@ from tilewright.tech import apply_technology
 MOST_DIMS = 31
 """Sets of dims are the bits of a 32-bit integer."""
 _GROUPS = 2
+_NO_SHARE_BITS = 0.5
+"""A share that no word fits, but nothing does; 0 would divide 0 by 0."""
 
 
 def shape_for(
@@ -160,8 +163,7 @@ def encode(  # noqa: PLR0913
         _draw(bare, hardware, mapping, nest, shape)
         for mapping, nest in zip(mappings, nests, strict=True)
     ]
-    columns = zip(*((getattr(d, f.name) for f in fields(Nests)) for d in drawn), strict=True)
-    stacked = Nests(*(cast("Array", np.stack(column, axis=-1)) for column in columns))
+    stacked: Nests = jax.tree.map(lambda *leaves: np.stack(leaves, axis=-1), *drawn)
     batch = Batch(stacked, encode_work(bare, shape), encode_networks(hardware), shape)
     return cast_floats(batch, dtype)
 
@@ -430,13 +432,12 @@ def _shares(levels: Sequence[Level], workload: Workload, shape: Shape, dtype: DT
     for position, operand in _placed(workload, shape.inputs):
         for index, level in enumerate(levels):
             if isinstance(level.capacity, tuple):
-                shares[position, index] = level.usable_bits(operand.name)
+                shares[position, index] = level.usable_bits(operand.name) or _NO_SHARE_BITS
     return cast("Array", shares)
 
 
 def cast_floats(noun: Any, dtype: DTypeLike) -> Any:
     """The same noun with its floats in another precision."""
-    import jax
 
     def cast_one(leaf: NDArray[Any]) -> NDArray[Any]:
         return leaf.astype(dtype) if np.issubdtype(leaf.dtype, np.floating) else leaf
