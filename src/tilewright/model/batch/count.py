@@ -10,6 +10,7 @@ layers of a shape, and the gradient of a product over loops is written by hand.
 
 from dataclasses import dataclass
 from functools import reduce
+from itertools import combinations
 
 import jax
 import jax.numpy as jnp
@@ -461,16 +462,14 @@ def _places(view: _View, joins: Array, copies: Array) -> Array:
     joined = jnp.where(joins[:, None, None], sums.copies, 1)  # [J, S, K, V, B]
     extents = masked_product(joined[:, :, :, None], edges)
     strides = works.coefficients[:, :, None] * _edge_steps(view, joined, edges)
-    pair = (extents[:, :, :, None], extents[:, :, None])
-    twice = _twice(pair, (strides[:, :, :, None], strides[:, :, None]))  # [J, S, K, K, V, B]
-    in_rank = (works.weights > 0).any(axis=2)  # [S, R, K, B*]
-    terms = range(in_rank.shape[2])
-    for rank in range(in_rank.shape[1]):
-        own = in_rank[:, rank]
-        whole = masked_product(jnp.moveaxis(extents, 2, 3), own[:, None])
-        meet = (own[:, :, None] & own[:, None])[:, :, :, None]
-        meeting = jnp.where(meet, twice, 0)
-        less = reduce(jnp.add, [meeting[:, :, k, j] for k in terms for j in range(k)], 0)
+    room = view.batch.shape.terms
+    for start in range(0, extents.shape[2], room):
+        terms = range(start, start + room)
+        whole = reduce(jnp.multiply, [extents[:, :, term] for term in terms])
+        less = jnp.zeros_like(whole)
+        for one, other in combinations(terms, 2):
+            pair = extents[:, :, one], extents[:, :, other]
+            less += _twice(pair, (strides[:, :, one], strides[:, :, other]))
         copies = copies / whole * (whole - less)
     return copies
 

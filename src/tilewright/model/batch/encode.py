@@ -56,7 +56,7 @@ def shape_for(
     >>> chip = Hardware("chip", (Level("DRAM"), Level("RF")))
     >>> shape_for([conv2d("layer", K=8, C=4, P=6, Q=6, R=3, S=3)], chip, loops=12)
     ... # doctest: +ELLIPSIS
-    Shape(loops=12, levels=2, dims=7, inputs=2, sums=(1,), ranks=2, terms=4, places=False, ...
+    Shape(loops=12, levels=2, dims=7, inputs=2, sums=(1,), ranks=2, terms=2, places=False, ...
     """
     if convention.reuse is Reuse.TIMELOOP:
         what = "the convention `timeloop` has no matrix form"
@@ -71,7 +71,7 @@ def shape_for(
             summed = _summed(operand, convention)
             sums |= {position} if summed else set()
             ranks = max(ranks, len(summed))
-            terms = max(terms, sum(len(rank.terms) for rank in summed))
+            terms = max([terms, *(len(rank.terms) for rank in summed)])
     return Shape(
         loops=max([1, loops, *temporal]),
         levels=len(hardware.levels),
@@ -342,7 +342,8 @@ class _SumArrays:
     """The ranks that are sums, being written down."""
 
     def __init__(self, shape: Shape) -> None:
-        count, ranks, terms = len(shape.sums), shape.ranks, shape.terms
+        count, ranks, terms = len(shape.sums), shape.ranks, shape.ranks * shape.terms
+        self.room = shape.terms
         self.in_box = shape.convention.footprint is Footprint.BOX
         self.terms = np.full((count, terms), -1, dtype=np.int32)
         self.weights = np.zeros((count, ranks, _GROUPS, terms))
@@ -350,16 +351,14 @@ class _SumArrays:
         self.coefficients = np.zeros((count, terms))
 
     def fill(self, at: int, ranks: list[Rank], number: dict[str, int]) -> None:
-        free = 0
         for index, rank in enumerate(ranks):
             groups = sorted({term.coefficient for term in rank.terms})
             common = math.gcd(*groups)
-            for term in rank.terms:
+            for place, term in enumerate(rank.terms, start=index * self.room):
                 group = 0 if self.in_box else groups.index(term.coefficient)
-                self.terms[at, free] = number[term.dim]
-                self.coefficients[at, free] = term.coefficient
-                self.weights[at, index, group, free] = term.coefficient if self.in_box else 1
-                free += 1
+                self.terms[at, place] = number[term.dim]
+                self.coefficients[at, place] = term.coefficient
+                self.weights[at, index, group, place] = term.coefficient if self.in_box else 1
             if not self.in_box:
                 for group, coefficient in enumerate(groups):
                     self.ratio[at, index, group] = coefficient // common
