@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow golden bench bench-mapper peers agreement accuracy hierarchy clean
+.PHONY: help demo test check test-slow golden bench bench-batch bench-mapper peers agreement accuracy hierarchy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ golden: $(VENV)/.tests-installed ## write the golden files anew; read the differ
 
 bench-mapper: $(BIN)/tilewright ## how fast the mapper proves: benchmarks/MAPPER.md
 	$(BIN)/python benchmarks/mapper.py
+
+bench-batch: $(VENV)/.tests-installed ## how fast batches are evaluated: benchmarks/BATCH.md
+	$(BIN)/python benchmarks/batch.py
 
 bench: $(BIN)/tilewright ## measure what the project promises, on this machine
 	$(BIN)/python benchmarks/run.py

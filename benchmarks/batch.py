@@ -4,6 +4,10 @@ Times are medians. Rates "of processor time" count what all threads of this proc
 they say what a quiet machine would do; rates "on the clock" are what this run saw.
 """
 
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 import os
 import platform
 import statistics
@@ -63,7 +67,7 @@ def measure(work: Callable[[], object], count: int) -> Rate:
 
 
 def drawn_batch(text: str, *, places: bool) -> Batch:
-    """Neighbours of a mapping: its loops with factors moved about, all legal and all different."""
+    """A mapping with its temporal loops in random orders, also across memories: all legal."""
     chip = tw.load_hardware(CHIP)
     mapping = tw.parse_mapping(text)
     shape = replace(shape_for([LAYER], chip, [mapping], loops=LOOPS), places=places)

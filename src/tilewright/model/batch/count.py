@@ -8,6 +8,10 @@ Loops, levels and relevance are numbers in arrays, so that one compilation serve
 layers of a shape, and the gradient of a product over loops is written by hand.
 """
 
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
@@ -65,8 +69,7 @@ def _masked_product_slope(
     return found, found * jnp.where(mask, tangents[0] / values, 0).sum(axis=-2)
 
 
-@jax.jit
-def _count(batch: Batch) -> BatchCounts:
+def _count_all(batch: Batch) -> BatchCounts:
     view = _make_view(batch)
     fills = _fills(view)
     joins = jnp.stack([batch.networks.multicast, batch.networks.reduction])
@@ -83,7 +86,7 @@ def _count(batch: Batch) -> BatchCounts:
     inside = (jnp.arange(len(covered)) > 0)[:, None]
     drains = fills[OUTPUT] * inside
     kept = view.keeps[OUTPUT]
-    entered = _to_output(fills, -covered if elides else 0) * inside
+    entered = (_to_output(fills, -covered) if elides else fills) * inside
     final = _finished(view, covered)
     return BatchCounts(
         macs=steps * _whole(view.unrolled_steps),
@@ -99,6 +102,9 @@ def _count(batch: Batch) -> BatchCounts:
         hop_words=_hop_words(view, child_fills, covered),
         output_words=covered[0],
     )
+
+
+_count = jax.jit(_count_all)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,10 @@ Non-goals: whether a mapping suits a workload and a chip at all (`verify_mapping
 counts, and all arrays are NumPy's.
 """
 
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -98,7 +102,7 @@ def _summed(operand: Operand, convention: Convention) -> list[Rank]:
     return [
         rank
         for rank in operand.ranks
-        if len(rank.terms) > 1 or (box and rank.terms[0].coefficient > 1)
+        if len(rank.terms) > 1 or (box and any(term.coefficient > 1 for term in rank.terms))
     ]
 
 

@@ -12,6 +12,10 @@ side by side and one instruction serves several. Where an axis says `B*`, 1 stan
 all mappings".
 """
 
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
