@@ -4,6 +4,10 @@ Times are medians. Rates "of processor time" count what all threads of this proc
 they say what a quiet machine would do; rates "on the clock" are what this run saw.
 """
 
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 import os
 import platform
 import statistics
@@ -21,6 +25,7 @@ import tilewright as tw
 from tilewright.model.batch import (
     CHUNK,
     Batch,
+    BatchCost,
     Chips,
     encode,
     encode_chip,
@@ -62,7 +67,7 @@ def measure(work: Callable[[], object], count: int) -> Rate:
 
 
 def drawn_batch(text: str, *, places: bool) -> Batch:
-    """Neighbours of a mapping: its loops with factors moved about, all legal and all different."""
+    """A mapping with its temporal loops in random orders, also across memories: all legal."""
     chip = tw.load_hardware(CHIP)
     mapping = tw.parse_mapping(text)
     shape = replace(shape_for([LAYER], chip, [mapping], loops=LOOPS), places=places)
@@ -92,38 +97,43 @@ def pieces(batch: Batch) -> list[Batch]:
     ]
 
 
-def objective(cost: object) -> jax.Array:
-    return cost.energy_pj  # pyright: ignore
+def evaluate(part: Batch, chips: Chips) -> None:
+    with jax.enable_x64(True):
+        jax.block_until_ready(evaluate_chunk(part, chips))
+
+
+def differentiate(part: Batch, chips: Chips) -> None:
+    with jax.enable_x64(True):
+        jax.block_until_ready(gradients(part, log_factors(part), chips, energy))
+
+
+def energy(cost: BatchCost) -> jax.Array:
+    return cost.energy_pj
 
 
 def rates(text: str, *, places: bool) -> list[str]:
     batch = drawn_batch(text, places=places)
-    chips: Chips = encode_chip(tw.load_hardware(CHIP), LAYER, batch.shape)
+    chips = encode_chip(tw.load_hardware(CHIP), LAYER, batch.shape)
     parts = pieces(batch)
-    label = "unrolled P and R" if places else "unrolled K, C, P"
+    label = "P and R unrolled" if places else "K, C, P unrolled"
     lines: list[str] = []
-
-    def one(part: Batch) -> None:
-        with jax.enable_x64(True):
-            jax.block_until_ready(evaluate_chunk(part, chips))
-
-    def slope(part: Batch) -> None:
-        with jax.enable_x64(True):
-            jax.block_until_ready(gradients(part, log_factors(part), chips, objective))
-
-    for verb, work in (("energy, cycles, fit", one), ("gradient of energy", slope)):
+    tasks = (("energy, cycles, fit", evaluate, parts), ("gradient", differentiate, parts[:8]))
+    for verb, work, few in tasks:
         processor, wall = time.process_time(), time.perf_counter()
-        work(parts[0])
+        work(parts[0], chips)
         spent = time.process_time() - processor, time.perf_counter() - wall
-        few = parts if work is one else parts[:8]
-        with ThreadPoolExecutor(2) as pool:
-            rate = measure(lambda: list(pool.map(work, few)), CHUNK * len(few))
-        alone = measure(lambda: [work(part) for part in few], CHUNK * len(few))
-        lines.append(f"| {verb}, {label}, 2 threads | {rate} | {spent[0]:.1f} ({spent[1]:.1f}) |")
-        lines.append(f"| {verb}, {label}, 1 thread | {alone} | |")
+        rate = both_threads(work, few, chips)
+        lines.append(f"| {verb}, {label} | {rate} | {spent[0]:.1f} ({spent[1]:.1f}) |")
     whole = measure(lambda: evaluate_batch(batch, chips), batch.mappings)
-    lines.append(f"| `evaluate_batch`, {label}, to NumPy | {whole} | |")
+    lines.append(f"| `evaluate_batch` to NumPy, one thread, {label} | {whole} | |")
     return lines
+
+
+def both_threads(work: Callable[[Batch, Chips], None], parts: list[Batch], chips: Chips) -> Rate:
+    with ThreadPoolExecutor(2) as pool:
+        return measure(
+            lambda: list(pool.map(work, parts, [chips] * len(parts))), CHUNK * len(parts)
+        )
 
 
 def exact_rate(text: str) -> str:
@@ -137,23 +147,30 @@ def main() -> None:
     lines = [
         "# Batches, measured",
         "",
-        f"`python benchmarks/batch.py`: {LAYER.einsum} (K128 C64 P28 Q28 R3 S3, stride 2) on {CHIP},",
-        f"three levels, room for {LOOPS} temporal loops, {MAPPINGS:,} random orders, chunks of "
-        f"{CHUNK:,}, 64-bit floats; medians of {REPEATS}.",
+        f"`python benchmarks/batch.py`: {LAYER.einsum}",
+        f"(K128 C64 P28 Q28 R3 S3, stride 2) on {CHIP}, three levels, room for {LOOPS} temporal",
+        f"loops, {MAPPINGS:,} random orders of a mapping in chunks of {CHUNK:,}, 64-bit floats;",
+        f"medians of {REPEATS}. Two threads unless it says otherwise.",
         "",
-        f"Machine: {platform.machine()}, {os.cpu_count()} processors, JAX {jax.__version__} on "
+        f"Machine: {processor_name()}, {os.cpu_count()} processors, JAX {jax.__version__} on",
         f"{jax.devices()[0].device_kind}; load average {os.getloadavg()[0]:.1f} while it ran.",
         "",
-        "| what | per second of processor time | per second on the clock | s to compile: processor (clock) |",
+        "| what | per processor second | per second on the clock | compile, s: processor (clock) |",
         "|---|---|---|---|",
         exact_rate(NEST),
         *rates(PLAIN, places=False),
         *rates(NEST, places=True),
         "",
-        "Two quiet processors do twice the rate per second of processor time.",
+        "Two quiet processors do about twice the rate per processor second.",
     ]
     REPORT.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
+
+
+def processor_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

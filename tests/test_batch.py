@@ -1,10 +1,16 @@
 """Batches on JAX count and cost what the closed form does; slopes are those of differences."""
 
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# NumPy's arrays are taken for JAX's.
+# pyright: reportArgumentType=false
+
 import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
@@ -69,7 +75,7 @@ def roomy(levels: int, convention: Convention = DEFAULT) -> Shape:
         inputs=2,
         sums=(0, 1, 2),
         ranks=3,
-        terms=6,
+        terms=3,
         places=True,
         hops=True,
         convention=convention,
@@ -85,7 +91,7 @@ def priced_chips(draw: DrawFn) -> Hardware:
     for level in chip.levels:
         both = draw(bandwidths)
         bits = draw(st.sampled_from([None, 64, 1024, 8192]))
-        names = ("W", "I", "O")
+        names = ("W", "I", "O", "A", "B", "X", "Z", "D")
         capacity = tuple((name, bits) for name in names) if bits and draw(st.booleans()) else bits
         levels.append(
             replace(
@@ -201,14 +207,14 @@ def compare(triple: Triple, convention: Convention) -> None:
 WALKED = [convention for name, convention in CONVENTIONS.items() if name != "timeloop"]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(perfect_triples())
 def test_batches_equal_the_closed_form(triple: Triple) -> None:
     compare(triple, DEFAULT)
 
 
 @pytest.mark.parametrize("name", ["ideal", "blocking2016"])
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(triple=perfect_triples(levels=3))
 def test_other_conventions(name: str, triple: Triple) -> None:
     compare(triple, CONVENTIONS[name])
@@ -292,8 +298,9 @@ FAULTS: dict[str, Callable[..., jax.Array]] = {
 @pytest.mark.parametrize("fault", [None, *FAULTS])
 def test_a_planted_fault_is_seen(fault: str | None) -> None:
     batch = sliding_batch()
-    body = count_module._count.__wrapped__
-    program = jax.jit(partial(body))  # a program of its own, traced with the fault
+    program = jax.jit(
+        partial(count_module._count_all)
+    )  # a program of its own, traced with the fault
     replacement = FAULTS.get(fault or "")
     with patch.object(count_module, "_count", program):
         if fault is None:
@@ -331,7 +338,7 @@ def test_shared_words_are_those_of_sets(  # noqa: PLR0917
 
 
 @contextmanager
-def compilations() -> Iterator[list[str]]:
+def compilations() -> Generator[list[str]]:
     """The programs that are compiled meanwhile."""
     seen: list[str] = []
 
@@ -347,7 +354,7 @@ def compilations() -> Iterator[list[str]]:
 
 
 def test_one_compilation_serves_orders_layers_and_chips() -> None:
-    shape = replace(roomy(3), sums=(1,), ranks=2, terms=4, places=False)
+    shape = replace(roomy(3), sums=(1,), ranks=2, terms=2, places=False)
     text = "DRAM[W I O]: K4 P2\nGLB[W I O]: C8 Q7 P7\nRF[W I O]: K2 R3 S3 P2"
     other = "DRAM[W I O]: Q5\nGLB[I O]: P5 K3\nGLB[W]: S5\nRF[W O]: R5"
     layers = [
@@ -397,7 +404,7 @@ def test_chips_are_a_leading_axis_of_vmap() -> None:
 
 def test_slopes_in_factors_are_those_of_differences() -> None:
     """At random points between integers, of energy, cycles, traffic and area."""
-    batch, random = join([sliding_batch()] * 8), np.random.default_rng(0)
+    batch, random = join([sliding_batch()] * 3), np.random.default_rng(0)
     start = on_host(log_factors(batch))
     there = LogFactors(
         *(
@@ -454,7 +461,7 @@ def test_slopes_in_the_chip_are_those_of_differences() -> None:
     )
     chip = replace(chip, area_mm2=chip.area_mm2 + 0.3, leak_pj_per_cycle=chip.area_mm2 + 0.1)
     factors = log_factors(batch)
-    for objective in (energy, cycles, area, edp):
+    for objective in (area, cycles, edp):
         value, _, slope = on_host(gradients(batch, factors, chip, objective))
         for name in (
             "read_pj",

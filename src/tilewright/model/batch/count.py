@@ -8,9 +8,13 @@ Loops, levels and relevance are numbers in arrays, so that one compilation serve
 layers of a shape, and the gradient of a product over loops is written by hand.
 """
 
-from collections.abc import Callable
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 from dataclasses import dataclass
 from functools import reduce
+from itertools import combinations
 
 import jax
 import jax.numpy as jnp
@@ -65,25 +69,24 @@ def _masked_product_slope(
     return found, found * jnp.where(mask, tangents[0] / values, 0).sum(axis=-2)
 
 
-@jax.jit
-def _count(batch: Batch) -> BatchCounts:
+def _count_all(batch: Batch) -> BatchCounts:
     view = _make_view(batch)
     fills = _fills(view)
-    spread = _spread(view, batch.networks.multicast)
-    merged = _spread(view, batch.networks.reduction)
+    joins = jnp.stack([batch.networks.multicast, batch.networks.reduction])
+    spread = _spread(view, joins)
     covered = _covered(view)
     steps = view.steps
-    child_fills = _of_child(fills, jnp.broadcast_to(steps, fills[:, 0].shape), view.keeps)
-    reads = spread.moved * child_fills
-    first = spread.apart[OUTPUT] * covered
+    child_fills = _of_child(fills, jnp.broadcast_to(steps, fills[:, 0].shape), view)
+    reads = spread.moved[0] * child_fills
+    first = spread.apart[0, OUTPUT] * covered
     elides = view.batch.shape.convention.elides_first_read
     if elides:
         reads = _to_output(reads, -first)
-    updates = merged.moved[OUTPUT] * child_fills[OUTPUT]
+    updates = spread.moved[1, OUTPUT] * child_fills[OUTPUT]
     inside = (jnp.arange(len(covered)) > 0)[:, None]
     drains = fills[OUTPUT] * inside
     kept = view.keeps[OUTPUT]
-    entered = _to_output(fills, -covered if elides else 0) * inside
+    entered = (_to_output(fills, -covered) if elides else fills) * inside
     final = _finished(view, covered)
     return BatchCounts(
         macs=steps * _whole(view.unrolled_steps),
@@ -99,6 +102,9 @@ def _count(batch: Batch) -> BatchCounts:
         hop_words=_hop_words(view, child_fills, covered),
         output_words=covered[0],
     )
+
+
+_count = jax.jit(_count_all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,8 @@ class _View:
     instances: Array
     """[V, B]."""
     keeps: Array
+    edges: Array
+    """[O, V, V, B], which fan-outs lie between each store and its child."""
     alone_copies: Array
     """[O, V, B], copies inside a level along dims with a rank of their own."""
     alone_tiles: Array
@@ -186,6 +194,7 @@ def _make_view(batch: Batch) -> _View:
         masked_product(unrolled, ~indexes_dim[:, None]),
         _outwards(copies),
         nests.keeps,
+        _edges(nests.keeps),
         alone_copies,
         alone_tiles,
         sums,
@@ -393,61 +402,82 @@ def _fills_of_delta(view: _View) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Spread:
-    """How an edge multiplies what one child takes: (B11)."""
+    """How edges multiply what one child takes, on J networks: (B11)."""
 
     moved: Array
-    """[O, V, B], children that are served apart."""
+    """[J, O, V, B], children that are served apart."""
     apart: Array
-    """[O, V, B], those of them that differ only in dims that do not index the operand."""
+    """[J, O, V, B], those of them that differ only in dims that do not index the operand."""
 
 
 def _spread(view: _View, joins: Array) -> _Spread:
-    """The children of every store, as a network that joins equal tiles at some levels has them."""
-    apart = jnp.where(joins, 1, view.other_copies)
-    along = _along_edges(apart, view.keeps)
-    if not (view.batch.shape.places and view.batch.shape.sums):
-        return _Spread(_along_edges(view.own_copies, view.keeps) * along, along)
-    own = _along_edges(view.own_copies, view.keeps)
-    places = _places(view, joins, _of_sums(view.batch.shape, own))
-    return _Spread(_with_sums(view.batch.shape, own, places) * along, along)
+    """The children of every store; `joins` [J, V, B*] says where networks join equal tiles."""
+    apart = jnp.where(joins[:, None], 1, view.other_copies)
+    along = _along(apart, view.edges)
+    own = jnp.broadcast_to(_along(view.own_copies, view.edges), along.shape)
+    shape = view.batch.shape
+    if shape.places and shape.sums:
+        at = [_of_sums(shape, each) for each in own]
+        places = _places(view, joins, jnp.stack(at))
+        own = jnp.stack([_with_sums(shape, *pair) for pair in zip(own, places, strict=True)])
+    return _Spread(own * along, along)
 
 
-def _along_edges(of_level: Array, keeps: Array) -> Array:
-    """The product over the fan-outs between each store and its child; [O, V, B]."""
-    found = [of_level[:, -1]]
-    for level in range(of_level.shape[1] - 2, -1, -1):
-        beyond = jnp.where(keeps[:, level + 1], 1, found[-1])
-        found.append(of_level[:, level] * beyond)
-    return jnp.stack(found[::-1], axis=1)
+def _edges(keeps: Array) -> Array:
+    """[O, V, V, B], whether the edge from a store to its child crosses the fan-out below a level.
+
+    It does if the level is the store's own or inside it, and no level from there on keeps the
+    operand.
+    """
+    levels = range(keeps.shape[1])
+    never = jnp.zeros_like(keeps[:, 0])
+    return jnp.stack(
+        [
+            jnp.stack(
+                [~keeps[:, v + 1 : w + 1].any(axis=1) if w >= v else never for w in levels], axis=1
+            )
+            for v in levels
+        ],
+        axis=1,
+    )
 
 
-def _of_child(of_store: Array, of_macs: Array, keeps: Array) -> Array:
-    """What the child of each store has; [O, V, B]."""
-    found = [of_macs]
-    for level in range(of_store.shape[1] - 1, 0, -1):
-        found.append(jnp.where(keeps[:, level], of_store[:, level], found[-1]))
-    return jnp.stack(found[::-1], axis=1)
+def _along(of_level: Array, edges: Array) -> Array:
+    """The product over the fan-outs that each edge crosses; [..., O, V, B]."""
+    return masked_product(of_level[..., None, :, :], edges)
 
 
-def _places(view: _View, joins: Array, places: Array) -> Array:
-    """Of copies [S, V, B], those at different places, where equal tiles are served at once: (B12).
+def _of_child(of_store: Array, of_macs: Array, view: _View, *, output: bool = False) -> Array:
+    """What the child of each store has: the next store inwards, or the MACs; [O, V, B]."""
+    edges = view.edges[OUTPUT:] if output else view.edges
+    keeps = view.keeps[OUTPUT:] if output else view.keeps
+    found = jnp.where(edges[:, :, -1], of_macs[:, None], 0)
+    for level in range(1, keeps.shape[1]):
+        is_child = edges[:, :, level - 1] & keeps[:, None, level]
+        found = jnp.where(is_child, of_store[:, None, level], found)
+    return found
+
+
+def _places(view: _View, joins: Array, copies: Array) -> Array:
+    """Of copies [J, S, V, B], those at different places, equal tiles being served at once: (B12).
 
     At most two dims of a rank are unrolled on the joined fan-outs of an edge.
     """
     sums, works = view.sums, view.batch.works
-    keeps = _of_sums(view.batch.shape, view.keeps)
-    joined = jnp.where(joins, sums.copies, 1)  # [S, K, V, B]
-    terms = range(joined.shape[1])
-    extents = [_along_edges(joined[:, k], keeps) for k in terms]
-    strides = [works.coefficients[:, k, None] * _edge_step(view, joined, k) for k in terms]
-    in_rank = (works.weights > 0).any(axis=2)  # [S, R, K, B*]
-    for one in terms:
-        for other in range(one):
-            meet = (in_rank[:, :, one] & in_rank[:, :, other]).any(axis=1)[:, None]
-            pair = (extents[one], extents[other])
-            twice = jnp.where(meet, _twice(pair, (strides[one], strides[other])), 0)
-            places = places - places / (pair[0] * pair[1]) * twice
-    return places
+    edges = _of_sums(view.batch.shape, view.edges)[:, None]  # [S, 1, V, V, B]
+    joined = jnp.where(joins[:, None, None], sums.copies, 1)  # [J, S, K, V, B]
+    extents = masked_product(joined[:, :, :, None], edges)
+    strides = works.coefficients[:, :, None] * _edge_steps(view, joined, edges)
+    room = view.batch.shape.terms
+    for start in range(0, extents.shape[2], room):
+        terms = range(start, start + room)
+        whole = reduce(jnp.multiply, [extents[:, :, term] for term in terms])
+        less = jnp.zeros_like(whole)
+        for one, other in combinations(terms, 2):
+            pair = extents[:, :, one], extents[:, :, other]
+            less += _twice(pair, (strides[:, :, one], strides[:, :, other]))
+        copies = copies / whole * (whole - less)
+    return copies
 
 
 def _twice(extents: tuple[Array, Array], strides: tuple[Array, Array]) -> Array:
@@ -459,23 +489,15 @@ def _twice(extents: tuple[Array, Array], strides: tuple[Array, Array]) -> Array:
     return jnp.where((extents[0] > 1) & (extents[1] > 1), found, 0)
 
 
-def _edge_step(view: _View, joined: Array, term: int) -> Array:
-    """[S, V, B], by how much the innermost joined unrolling of a dim on an edge advances it."""
+def _edge_steps(view: _View, joined: Array, edges: Array) -> Array:
+    """[J, S, K, V, B], by how much an edge's innermost joined unrolling of a dim advances it."""
     sums, nests = view.sums, view.batch.nests
-    levels = jnp.arange(joined.shape[2], dtype=nests.levels.dtype)[:, None, None]
-    deeper = sums.own[:, term, None] & (nests.levels > levels)  # [S, V, L, B]
-    inner = jnp.concatenate(
-        [_inwards(sums.copies[:, term])[:, 1:], jnp.ones_like(joined[:, term, :1])], axis=1
-    )
-    steps = masked_product(nests.extents, deeper) * inner
-    keeps = _of_sums(view.batch.shape, view.keeps)
-    own = joined[:, term] > 1
-    found = [jnp.where(own[:, -1], steps[:, -1], 0)]
-    for level in range(joined.shape[2] - 2, -1, -1):
-        beyond = jnp.where(keeps[:, level + 1], 0, found[-1])
-        here = jnp.where(own[:, level], steps[:, level], 0)
-        found.append(jnp.where(beyond > 0, beyond, here))
-    return jnp.stack(found[::-1], axis=1)
+    levels = jnp.arange(joined.shape[3], dtype=nests.levels.dtype)[:, None]
+    deeper = sums.own[:, :, None] & (nests.levels > levels[:, None])  # [S, K, V, L, B]
+    steps = masked_product(nests.extents, deeper) * _inwards(sums.copies) / sums.copies
+    present = edges & (joined > 1)[:, :, :, None]  # [J, S, K, V, V, B]
+    innermost = jnp.where(present, levels + 1, 0).max(axis=-2, keepdims=True)
+    return jnp.where(levels + 1 == innermost, steps[:, :, None], 0).max(axis=-2)
 
 
 def _covered(view: _View) -> Array:
@@ -500,7 +522,8 @@ def _finished(view: _View, covered: Array) -> tuple[Array, Array]:
     wide = view.batch.works.psum_bits != view.batch.works.bits[OUTPUT]
     inside = jnp.arange(len(covered))[:, None] > 0
     drains = jnp.where(single & wide & inside, covered, 0)
-    child = _of_child(single[None], jnp.zeros_like(single[None, 0]), view.keeps[OUTPUT:])[0]
+    final = jnp.where(single, 1, 0)[None]
+    child = _of_child(final, jnp.zeros_like(final[:, 0]), view, output=True)[0] > 0
     return jnp.where(child & wide, covered, 0), drains
 
 
@@ -508,34 +531,15 @@ def _hop_words(view: _View, child_fills: Array, covered: Array) -> Array:
     """[V, B], words times receivers and senders on each fan-out: (B16)."""
     if not view.batch.shape.hops:
         return jnp.zeros_like(covered)
-    levels = len(covered)
-    networks = view.batch.networks
-    crosses = _crossings(view.keeps)
-    elides = view.batch.shape.convention.elides_first_read
-    found: list[Array] = []
-    for fanout in range(levels):
-        deeper = (jnp.arange(levels) > fanout)[:, None]
-        inwards = _spread(view, networks.multicast & deeper)
-        outwards = _spread(view, networks.reduction & deeper)
-        crossing = inwards.moved * child_fills
-        of_output = outwards.moved[OUTPUT] * child_fills[OUTPUT]
-        if elides:
-            of_output = of_output - inwards.apart[OUTPUT] * covered
-        crossing = _to_output(crossing, of_output)
-        found.append((crossing * view.instances * crosses(fanout)).sum(axis=(0, 1)))
-    return jnp.stack(found)
-
-
-def _crossings(keeps: Array) -> Callable[[int], Array]:
-    """For a fan-out: which edges cross it, [O, V, B], by their outer store."""
-
-    def crosses(fanout: int) -> Array:
-        reaches = [
-            keeps[:, level] & ~keeps[:, level + 1 : fanout + 1].any(axis=1)
-            if level <= fanout
-            else jnp.zeros_like(keeps[:, level])
-            for level in range(keeps.shape[1])
-        ]
-        return jnp.stack(reaches, axis=1)
-
-    return crosses
+    networks, count = view.batch.networks, len(covered)
+    deeper = (np.arange(count) > np.arange(count)[:, None])[:, :, None]  # [J, V, 1]
+    inwards = _spread(view, networks.multicast & deeper)
+    outwards = _spread(view, networks.reduction & deeper)
+    first = inwards.apart[:, OUTPUT] * covered
+    elided = first if view.batch.shape.convention.elides_first_read else 0
+    of_output = outwards.moved[:, OUTPUT] * child_fills[OUTPUT] - elided
+    moved = inwards.moved * child_fills
+    crossing = jnp.moveaxis(view.edges, 2, 0) & view.keeps  # [J, O, V, B]
+    of_all = _sum(jnp.where(crossing, moved, 0), axis=1)
+    of_all += jnp.where(crossing[:, OUTPUT], of_output, 0)
+    return _sum(of_all * view.instances, axis=1)

@@ -3,15 +3,20 @@
 Owns: which shape they need, the encoding, and the refusal of what has no matrix form.
 
 Non-goals: whether a mapping suits a workload and a chip at all (`verify_mapping`). Nothing here
-counts; NumPy is all that it needs.
+counts, and all arrays are NumPy's.
 """
+
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any, cast
 
+import jax
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -27,6 +32,8 @@ from tilewright.tech import apply_technology
 MOST_DIMS = 31
 """Sets of dims are the bits of a 32-bit integer."""
 _GROUPS = 2
+_NO_SHARE_BITS = 0.5
+"""A share that no word fits, but nothing does; 0 would divide 0 by 0."""
 
 
 def shape_for(
@@ -53,7 +60,7 @@ def shape_for(
     >>> chip = Hardware("chip", (Level("DRAM"), Level("RF")))
     >>> shape_for([conv2d("layer", K=8, C=4, P=6, Q=6, R=3, S=3)], chip, loops=12)
     ... # doctest: +ELLIPSIS
-    Shape(loops=12, levels=2, dims=7, inputs=2, sums=(1,), ranks=2, terms=4, places=False, ...
+    Shape(loops=12, levels=2, dims=7, inputs=2, sums=(1,), ranks=2, terms=2, places=False, ...
     """
     if convention.reuse is Reuse.TIMELOOP:
         what = "the convention `timeloop` has no matrix form"
@@ -68,7 +75,7 @@ def shape_for(
             summed = _summed(operand, convention)
             sums |= {position} if summed else set()
             ranks = max(ranks, len(summed))
-            terms = max(terms, sum(len(rank.terms) for rank in summed))
+            terms = max([terms, *(len(rank.terms) for rank in summed)])
     return Shape(
         loops=max([1, loops, *temporal]),
         levels=len(hardware.levels),
@@ -95,7 +102,7 @@ def _summed(operand: Operand, convention: Convention) -> list[Rank]:
     return [
         rank
         for rank in operand.ranks
-        if len(rank.terms) > 1 or (box and rank.terms[0].coefficient > 1)
+        if len(rank.terms) > 1 or (box and any(term.coefficient > 1 for term in rank.terms))
     ]
 
 
@@ -160,8 +167,7 @@ def encode(  # noqa: PLR0913
         _draw(bare, hardware, mapping, nest, shape)
         for mapping, nest in zip(mappings, nests, strict=True)
     ]
-    columns = zip(*((getattr(d, f.name) for f in fields(Nests)) for d in drawn), strict=True)
-    stacked = Nests(*(cast("Array", np.stack(column, axis=-1)) for column in columns))
+    stacked: Nests = jax.tree.map(lambda *leaves: np.stack(leaves, axis=-1), *drawn)
     batch = Batch(stacked, encode_work(bare, shape), encode_networks(hardware), shape)
     return cast_floats(batch, dtype)
 
@@ -340,7 +346,8 @@ class _SumArrays:
     """The ranks that are sums, being written down."""
 
     def __init__(self, shape: Shape) -> None:
-        count, ranks, terms = len(shape.sums), shape.ranks, shape.terms
+        count, ranks, terms = len(shape.sums), shape.ranks, shape.ranks * shape.terms
+        self.room = shape.terms
         self.in_box = shape.convention.footprint is Footprint.BOX
         self.terms = np.full((count, terms), -1, dtype=np.int32)
         self.weights = np.zeros((count, ranks, _GROUPS, terms))
@@ -348,16 +355,14 @@ class _SumArrays:
         self.coefficients = np.zeros((count, terms))
 
     def fill(self, at: int, ranks: list[Rank], number: dict[str, int]) -> None:
-        free = 0
         for index, rank in enumerate(ranks):
             groups = sorted({term.coefficient for term in rank.terms})
             common = math.gcd(*groups)
-            for term in rank.terms:
+            for place, term in enumerate(rank.terms, start=index * self.room):
                 group = 0 if self.in_box else groups.index(term.coefficient)
-                self.terms[at, free] = number[term.dim]
-                self.coefficients[at, free] = term.coefficient
-                self.weights[at, index, group, free] = term.coefficient if self.in_box else 1
-                free += 1
+                self.terms[at, place] = number[term.dim]
+                self.coefficients[at, place] = term.coefficient
+                self.weights[at, index, group, place] = term.coefficient if self.in_box else 1
             if not self.in_box:
                 for group, coefficient in enumerate(groups):
                     self.ratio[at, index, group] = coefficient // common
@@ -430,13 +435,12 @@ def _shares(levels: Sequence[Level], workload: Workload, shape: Shape, dtype: DT
     for position, operand in _placed(workload, shape.inputs):
         for index, level in enumerate(levels):
             if isinstance(level.capacity, tuple):
-                shares[position, index] = level.usable_bits(operand.name)
+                shares[position, index] = level.usable_bits(operand.name) or _NO_SHARE_BITS
     return cast("Array", shares)
 
 
 def cast_floats(noun: Any, dtype: DTypeLike) -> Any:
     """The same noun with its floats in another precision."""
-    import jax
 
     def cast_one(leaf: NDArray[Any]) -> NDArray[Any]:
         return leaf.astype(dtype) if np.issubdtype(leaf.dtype, np.floating) else leaf

@@ -12,6 +12,10 @@ side by side and one instruction serves several. Where an axis says `B*`, 1 stan
 all mappings".
 """
 
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,13 +42,13 @@ class Shape:
         inputs: room for input operands; O is one more.
         sums: the operands, by position, that have room for ranks which are sums of dims.
         ranks: R, room for such ranks in one operand.
-        terms: K, room for dims in such ranks of one operand.
+        terms: room for dims in one such rank; K is R times as much.
         places: whether mappings may unroll two dims of one rank on networks that serve equal tiles
             at once, so that equal tiles must be found.
         hops: whether words that cross fan-outs are counted.
         convention: the rules to count by.
 
-    >>> Shape(loops=12, levels=3, dims=7, inputs=2, sums=(1,), ranks=2, terms=4).operands
+    >>> Shape(loops=12, levels=3, dims=7, inputs=2, sums=(1,), ranks=2, terms=2).operands
     3
     """
 
@@ -93,7 +97,7 @@ class Works:
     Attributes:
         indexing: [O, B*] integers, bit d is set if dim d indexes the operand.
         alone: [O, B*] integers, bit d is set if dim d indexes it in a rank of its own.
-        terms: [S, K, B*] integers, the dims in ranks that are sums; -1 for none.
+        terms: [S, K, B*] integers, the dims in ranks that are sums, rank by rank; -1 for none.
         weights: [S, R, G, K, B*], 1 if the dim is a term of that group of that rank; with the
             footprint `box` there is one group, and its terms weigh their coefficients.
         ratio: [S, R, G, B*], the coefficients of the two groups, divided by what they have in

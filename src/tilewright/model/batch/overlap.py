@@ -7,6 +7,10 @@ and between integers the results are what lies between.
 Non-goals: which tiles, and where they are (`count.py`).
 """
 
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 import jax.numpy as jnp
 
 from tilewright.model.batch.nouns import Array

@@ -6,6 +6,10 @@ Owns: formulas (B17) to (B23) of `docs/batch-model.md`, and the verbs `price_bat
 Non-goals: the ramp: loads and stores are taken to overlap the work.
 """
 
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial

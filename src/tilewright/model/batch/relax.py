@@ -6,6 +6,10 @@ batch, gradients of a cost in them and in the chip, and energies that follow cap
 Non-goals: searching with them.
 """
 
+# JAX types itself in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
