@@ -12,9 +12,10 @@
 846336
 """
 
+from typing import TYPE_CHECKING
+
 from tilewright import tech, zoo
 from tilewright.codegen import cpu
-from tilewright.codegen.kernel import compile_layer as compile  # noqa: A004 - as the verb is called
 from tilewright.errors import (
     InfeasibleError,
     InputError,
@@ -39,6 +40,9 @@ from tilewright.model.cost import Cost
 from tilewright.model.counts import Counts, Tally
 from tilewright.model.evaluate import compare_with_walk, evaluate
 from tilewright.model.limit import DramLimit, dram_limit
+
+if TYPE_CHECKING:
+    from tilewright.codegen.kernel import compile_layer as compile  # noqa: A004 - the verb's name
 
 __version__ = "0.1.0"
 
@@ -99,3 +103,12 @@ __all__ = [
     "verify_mapping",
     "zoo",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`compile`, which needs NumPy: `import tilewright` alone does not load it."""
+    if name == "compile":
+        from tilewright.codegen.kernel import compile_layer
+
+        return compile_layer
+    raise AttributeError(f"module `tilewright` has no attribute `{name}`")
