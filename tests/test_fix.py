@@ -195,7 +195,9 @@ def test_the_search_obeys(kind: Kind, seed: int) -> None:
         assert fix.is_in(found.cost.mapping), f"{fix}\n\n{found.cost.mapping}"
         if not space.uneven:
             assert contains(found.cost.mapping, fix)
-        if not space.imperfect:  # a fix may ask for steps that no best mapping has
+        # A fix may ask for steps that no best mapping has, and uneven, for loops outside all blocks
+        # of a memory, which are not enumerated.
+        if not space.imperfect and not space.uneven:
             assert objective.key(found.cost) >= min(keys)
 
 

@@ -102,7 +102,7 @@ class _Proved:
             on_progress(replace(progress, lower_bound=0.0))  # it holds for perfect factors only
 
         try:
-            return find_optimal(
+            found = find_optimal(
                 workload,
                 hardware,
                 objective=self.objective,
@@ -114,3 +114,7 @@ class _Proved:
             )
         except UncoveredError:
             return None
+        cost = found.cost
+        if cost is not None and self.fix is not None and not self.fix.is_in(cost.mapping):
+            return None  # several blocks of a memory are given, which no even mapping has
+        return found
