@@ -379,7 +379,8 @@ def test_one_compilation_serves_orders_layers_and_chips() -> None:
 def test_chunks_change_nothing() -> None:
     batch = join([sliding_batch(), sliding_batch(), sliding_batch()])
     chip = encode_chip(CHIP, SLIDING, batch.shape)
-    whole, chunked = evaluate_batch(batch, chip), evaluate_batch(batch, chip, chunk=5)
+    whole = evaluate_batch(batch, chip)
+    chunked = evaluate_batch(batch, chip, chunk=5, threads=2)
     assert whole.energy_pj.shape == (12,)
     for item in fields(BatchCost):
         assert np.array_equal(getattr(whole, item.name), getattr(chunked, item.name)), item.name

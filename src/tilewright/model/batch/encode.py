@@ -139,8 +139,9 @@ def encode(  # noqa: PLR0913
     Returns: the batch, in NumPy arrays.
 
     Raises: `InputError` for what has no matrix form: padding, imperfect factors, ranks of more than
-        two different coefficients, an output whose rank is a sum unrolled outside a block of it
-            or in the footprint `box`, three unrolled loops of one rank served at once; and for what the shape has no room for.
+        two different coefficients, an output whose rank is a sum unrolled outside a block of it or
+        in the footprint `box`, three unrolled loops of one rank served at once; and for what the
+        shape has no room for.
 
     >>> from tilewright.ir.hardware import Hardware, Level
     >>> from tilewright.ir.mapping import parse_mapping
