@@ -379,7 +379,8 @@ def test_one_compilation_serves_orders_layers_and_chips() -> None:
 def test_chunks_change_nothing() -> None:
     batch = join([sliding_batch(), sliding_batch(), sliding_batch()])
     chip = encode_chip(CHIP, SLIDING, batch.shape)
-    whole, chunked = evaluate_batch(batch, chip), evaluate_batch(batch, chip, chunk=5)
+    whole = evaluate_batch(batch, chip)
+    chunked = evaluate_batch(batch, chip, chunk=5, threads=2)
     assert whole.energy_pj.shape == (12,)
     for item in fields(BatchCost):
         assert np.array_equal(getattr(whole, item.name), getattr(chunked, item.name)), item.name
@@ -403,7 +404,7 @@ def test_chips_are_a_leading_axis_of_vmap() -> None:
 
 
 def test_slopes_in_factors_are_those_of_differences() -> None:
-    """At random points between integers, of energy, cycles, traffic and area."""
+    """At random points between integers; of a product, in which the slope of each part shows."""
     batch, random = join([sliding_batch()] * 3), np.random.default_rng(0)
     start = on_host(log_factors(batch))
     there = LogFactors(
@@ -413,32 +414,27 @@ def test_slopes_in_factors_are_those_of_differences() -> None:
         )
     )
     chip = encode_chip(CHIP, SLIDING, batch.shape)
-    for objective in (energy, cycles, dram_words):
-        value, slope, _ = on_host(gradients(batch, there, chip, objective))
-        assert (value > 0).all()
-        for name in ("temporal", "unrolled"):
-            found, live = getattr(slope, name), getattr(start, name) > 0
-            assert live.any()
-            for at in {index[:-1] for index in zip(*np.nonzero(live), strict=True)}:
-                step = np.zeros_like(getattr(there, name))
-                step[at] = 1e-6
-                ahead = value_at(batch, moved(there, name, step), chip, objective)
-                behind = value_at(batch, moved(there, name, -step), chip, objective)
-                expected = (ahead - behind) / 2e-6
-                error = np.abs(found[at] - expected) / (np.abs(value) + np.abs(expected))
-                assert error[live[at]].max() < 1e-7, (objective, name, at)
+    value, slope, _ = on_host(gradients(batch, there, chip, all_in_factors))
+    assert (value > 0).all()
+    for name in ("temporal", "unrolled"):
+        found, live = getattr(slope, name), getattr(start, name) > 0
+        assert live.any()
+        for at in {index[:-1] for index in zip(*np.nonzero(live), strict=True)}:
+            step = np.zeros_like(getattr(there, name))
+            step[at] = 1e-6
+            ahead = value_at(batch, moved(there, name, step), chip, all_in_factors)
+            behind = value_at(batch, moved(there, name, -step), chip, all_in_factors)
+            expected = (ahead - behind) / 2e-6
+            error = np.abs(found[at] - expected) / (np.abs(value) + np.abs(expected))
+            assert error[live[at]].max() < 1e-7, (all_in_factors, name, at)
 
 
-def energy(cost: BatchCost) -> jax.Array:
-    return cost.energy_pj
+def all_in_factors(cost: BatchCost) -> jax.Array:
+    return cost.energy_pj * cost.cycles * cost.dram_words
 
 
-def cycles(cost: BatchCost) -> jax.Array:
-    return cost.cycles
-
-
-def dram_words(cost: BatchCost) -> jax.Array:
-    return cost.dram_words
+def all_in_chip(cost: BatchCost) -> jax.Array:
+    return cost.energy_pj * cost.cycles * cost.area_mm2
 
 
 def moved(factors: LogFactors, name: str, step: np.ndarray) -> LogFactors:
@@ -461,38 +457,29 @@ def test_slopes_in_the_chip_are_those_of_differences() -> None:
     )
     chip = replace(chip, area_mm2=chip.area_mm2 + 0.3, leak_pj_per_cycle=chip.area_mm2 + 0.1)
     factors = log_factors(batch)
-    for objective in (area, cycles, edp):
-        value, _, slope = on_host(gradients(batch, factors, chip, objective))
-        for name in (
-            "read_pj",
-            "update_pj",
-            "bandwidth",
-            "read_bandwidth",
-            "copies",
-            "area_mm2",
-            "mac_pj",
-        ):
-            given_, found = getattr(chip, name), getattr(slope, name)
-            for at in np.ndindex(given_.shape[:-1]):
-                if not np.isfinite(given_[at]).all():
-                    continue
-                step = np.zeros_like(given_)
-                step[at] = 1e-6
-                ahead, behind = (
-                    value_at(batch, factors, replace(chip, **{name: given_ + s}), objective)
-                    for s in (step, -step)
-                )
-                expected = (ahead - behind) / 2e-6
-                error = np.abs(found[at] - expected) / (np.abs(value) + np.abs(expected))
-                assert error.max() < 1e-7, (objective, name, at)
-
-
-def area(cost: BatchCost) -> jax.Array:
-    return cost.area_mm2
-
-
-def edp(cost: BatchCost) -> jax.Array:
-    return cost.edp
+    value, _, slope = on_host(gradients(batch, factors, chip, all_in_chip))
+    for name in (
+        "read_pj",
+        "update_pj",
+        "bandwidth",
+        "read_bandwidth",
+        "copies",
+        "area_mm2",
+        "mac_pj",
+    ):
+        given_, found = getattr(chip, name), getattr(slope, name)
+        for at in np.ndindex(given_.shape[:-1]):
+            if not np.isfinite(given_[at]).all():
+                continue
+            step = np.zeros_like(given_)
+            step[at] = 1e-6
+            ahead, behind = (
+                value_at(batch, factors, replace(chip, **{name: given_ + s}), all_in_chip)
+                for s in (step, -step)
+            )
+            expected = (ahead - behind) / 2e-6
+            error = np.abs(found[at] - expected) / (np.abs(value) + np.abs(expected))
+            assert error.max() < 1e-7, (all_in_chip, name, at)
 
 
 @pytest.mark.parametrize("name", ["yang2016", "fitted28", "fitted45"])
@@ -523,6 +510,9 @@ def test_what_has_no_matrix_form_is_refused() -> None:
     up = einsum("up", "O[2P+R] += W[R] * I[P]", {"P": 4, "R": 2})
     with pytest.raises(InputError, match="unrolled outside a block of it"):
         encode(up, chip, [parse_mapping("DRAM[W I O]: | P4@x\nRF[W I O]: R2")])
+    inside = parse_mapping("DRAM[W I O]: P4\nRF[W I O]: R2")
+    with pytest.raises(InputError, match="of the output in the footprint `box`"):
+        encode(up, chip, [inside], convention=CONVENTIONS["peemen2015"])
     with pytest.raises(InputError, match="`timeloop` has no matrix form"):
         shape_for([bare], chip, convention=CONVENTIONS["timeloop"])
     three = einsum("three", "O[P] += I[P+2R+5S]", {"P": 4, "R": 2, "S": 2})

@@ -139,8 +139,9 @@ def encode(  # noqa: PLR0913
     Returns: the batch, in NumPy arrays.
 
     Raises: `InputError` for what has no matrix form: padding, imperfect factors, ranks of more than
-        two different coefficients, an output whose rank is a sum unrolled outside a block of it,
-        three unrolled loops of one rank served at once; and for what the shape has no room for.
+        two different coefficients, an output whose rank is a sum unrolled outside a block of it or
+        in the footprint `box`, three unrolled loops of one rank served at once; and for what the
+        shape has no room for.
 
     >>> from tilewright.ir.hardware import Hardware, Level
     >>> from tilewright.ir.mapping import parse_mapping
@@ -186,6 +187,11 @@ def bare_of_padding(workload: Workload) -> Workload:
 
 def _check_layer(workload: Workload, shape: Shape) -> Iterable[Problem]:
     """What of a layer has no matrix form."""
+    if shape.convention.footprint is Footprint.BOX:
+        for rank in _summed(workload.output, shape.convention):
+            # What all tiles touch together is then no box, and differs from level to level.
+            what = f"rank {rank} of the output in the footprint `box` has no matrix form"
+            yield Problem(what, "count in the convention `default`", workload.name)
     for operand in workload.operands:
         for rank in operand.ranks:
             clips = rank.data is not None and shape.convention.footprint is Footprint.WORDS

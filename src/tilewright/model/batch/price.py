@@ -11,6 +11,7 @@ Non-goals: the ramp: loads and stores are taken to overlap the work.
 # pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -139,7 +140,12 @@ def _axis_use(batch: Batch, chips: Chips) -> Array:
 
 
 def evaluate_batch(
-    batch: Batch, chips: Chips, *, whole_cycles: bool = True, chunk: int = CHUNK
+    batch: Batch,
+    chips: Chips,
+    *,
+    whole_cycles: bool = True,
+    chunk: int = CHUNK,
+    threads: int = 1,
 ) -> BatchCost:
     r"""Count and price all mappings of a batch, a chunk at a time, so that memory is bounded.
 
@@ -148,6 +154,7 @@ def evaluate_batch(
         chips: one for all mappings, or one for each.
         whole_cycles: round the cycles of every port up.
         chunk: mappings evaluated together; one compilation serves all chunks.
+        threads: chunks evaluated at the same time.
 
     Returns: the costs, in NumPy arrays.
 
@@ -161,10 +168,12 @@ def evaluate_batch(
     >>> evaluate_batch(batch, encode_chip(chip, layer, batch.shape)).dram_words.tolist()
     [44.0]
     """
-    parts = [
-        jax.tree.map(np.asarray, _evaluate_chunk(part, of_part, whole_cycles))
-        for part, of_part in _chunks(batch, chips, chunk)
-    ]
+
+    def evaluate(part: tuple[Batch, Chips]) -> BatchCost:
+        return jax.tree.map(np.asarray, _evaluate_chunk(*part, whole_cycles))
+
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(evaluate, _chunks(batch, chips, chunk)))
     whole: BatchCost = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
     return jax.tree.map(lambda leaf: leaf[..., : batch.mappings], whole)
 
