@@ -114,7 +114,7 @@ def test_int8_sums_do_not_saturate() -> None:
     ("changes", "edit"),
     [
         ({}, ("h + r", "h + r + (r == 2)")),  # a filter row that reads the wrong row
-        ({}, ("c < some", "c < some - 1")),  # a channel left out
+        ({}, ("c < channels", "c < channels - 1")),  # a channel left out
         ({"relu": True}, ("if (last)", "if (first)")),  # ReLU on partial sums
     ],
 )

@@ -55,7 +55,8 @@ def test_mapspace_size() -> None:
     # Three places: C(2+2, 2) · C(1+2, 2) factorizations, 2! orders on 2 levels, 2³ choices.
     assert space.size() == 6 * 3 * 2**2 * 2**3
     assert space.title == "even, perfect factors, any order, any bypass"
-    assert Mapspace(layer, space.hardware, True, True).title.startswith("uneven, imperfect")
+    wide = Mapspace(layer, space.hardware, imperfect=True, uneven=True).title
+    assert wide.startswith("uneven (one loop per dim and memory), imperfect")
 
 
 def test_prime_exponents() -> None:
