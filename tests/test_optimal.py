@@ -76,6 +76,11 @@ def test_no_mapping_is_better(kind: Kind, seed: int) -> None:
     compare(random_space(kind, seed, 4_000))
 
 
+def test_instances_that_padding_loads_unevenly() -> None:
+    """R unrolled: one instance has more of the input's data, and its port is busy for longer."""
+    compare(random_space(KINDS[2], 1050, 6_000))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", range(BATCHES))
 @pytest.mark.parametrize("kind", PROVEN, ids=str)

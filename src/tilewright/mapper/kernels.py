@@ -996,7 +996,7 @@ def _finish(problem: Problem, template: Template, path: Path, objective: int) ->
         value = _admits(path, objective, energy, cycles, words)
         if value == np.inf or _overflows(problem, template, path):
             continue
-        if path.loose[stages]:
+        if path.loose[stages] or _may_be_uneven(problem, template, path, objective, cycles):
             _remember_loose(path, value)
             continue
         path.best[0], path.best[1], path.best[2], path.best[3] = value, energy, cycles, words
@@ -1004,6 +1004,34 @@ def _finish(problem: Problem, template: Template, path: Path, objective: int) ->
         _copy_rows(path.tile, path.best_tile)
         _copy_rows(path.spread, path.best_spread)
         _save_classes(path, path.best_class)
+
+
+@compiled_inside
+def _may_be_uneven(
+    problem: Problem, template: Template, path: Path, objective: int, cycles: float
+) -> bool:
+    """Whether padding may keep one instance's ports busy for longer than is counted, if it matters.
+
+    Cycles are counted for instances that share all words equally. Where dims of a padded rank are
+    unrolled some have more of the data than others, at most what all these instances have.
+    """
+    counted = objective in (CYCLES, EDP) or problem.leak > 0
+    if not counted and path.limits[1] == np.inf and path.limits[3] == np.inf:
+        return False
+    copies, stages = 1.0, len(path.stay)
+    for k in range(1, stages):
+        for rank in range(len(problem.rank_op)):
+            if problem.padded[rank]:
+                a, b = problem.rank_a[rank], problem.rank_b[rank]
+                copies *= problem.val[a, path.spread[k - 1, a]]
+                copies *= problem.val[b, path.spread[k - 1, b]]
+        if copies > 1.0:
+            level, share = template.level[k], copies / path.copies[k]
+            reads, writes = path.reads[stages, level] * share, path.writes[stages, level] * share
+            busy = max(reads / problem.read_width[level], writes / problem.write_width[level])
+            if max(busy, (reads + writes) / problem.width[level]) > cycles:
+                return True
+    return False
 
 
 @compiled_inside
