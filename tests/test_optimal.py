@@ -24,6 +24,7 @@ from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.verify import axis_violations, verify_mapping
 from tilewright.ir.workload import Workload, conv2d, einsum
+from tilewright.mapper.layer import find_mapping
 from tilewright.mapper.result import LayerResult, Objective, Status
 from tilewright.mapper.search import search_mapping
 from tilewright.model.evaluate import Evaluator, make_evaluator
@@ -39,9 +40,10 @@ RELAXED = [
     Kind("uneven fan-out", (2, 3), fanout=True, uneven=True),
     Kind("imperfect", (2, 3), imperfect=True),
     Kind("imperfect fan-out", (2, 3), fanout=True, imperfect=True),
+    Kind("imperfect bypass", (2, 3), free=True, imperfect=True),
     Kind("uneven, imperfect", (2, 3), imperfect=True, uneven=True),
 ]
-PROVEN: list[Kind] = [*KINDS, *(kind for kind in RELAXED if not kind.imperfect)]
+PROVEN: list[Kind] = [*KINDS, *(k for k in RELAXED if not (k.imperfect and k.uneven))]
 """What the mapper is held to; the rest of `RELAXED` joins as soon as it proves those too."""
 FEW, BATCH, BATCHES = 6, 20, 10
 
@@ -51,6 +53,15 @@ def solve(
 ) -> LayerResult:
     from tilewright.mapper.optimal import find_optimal
 
+    if space.imperfect:
+        return find_mapping(
+            space.workload,
+            space.hardware,
+            objective=objective,
+            imperfect=True,
+            uneven=space.uneven,
+            seconds=seconds,
+        )
     return find_optimal(
         space.workload,
         space.hardware,

@@ -2,7 +2,7 @@
 
 Owns: `find_imperfect`: thresholds, choices of what is kept where, prices that are bounds only.
 
-Non-goals: the compiled search (`mapper/imperfect_search.py`), its tables (`imperfect_tables.py`).
+Non-goals: the compiled search (`mapper/imperfect_kernels.py`), its tables (`imperfect_tables.py`).
 """
 
 import itertools
@@ -10,15 +10,16 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cache, partial
 
 import numpy as np
 
 from tilewright.errors import InfeasibleError
-from tilewright.ir.hardware import Hardware
+from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
-from tilewright.ir.workload import Workload
-from tilewright.mapper import imperfect_search as kernels
+from tilewright.ir.workload import Workload, conv2d
+from tilewright.mapper import imperfect_kernels as kernels
 from tilewright.mapper.imperfect_kernels import ANY_ORDER, Chain, Layer
 from tilewright.mapper.imperfect_tables import (
     PlanMaker,
@@ -32,7 +33,7 @@ from tilewright.mapper.imperfect_tables import (
 from tilewright.mapper.problem import Floats, Integers, Mask
 from tilewright.mapper.result import Objective, Stop
 from tilewright.mapspace.space import Mapspace
-from tilewright.model.evaluate import Cost, Evaluator
+from tilewright.model.evaluate import Cost, Evaluator, make_evaluator
 
 _KEYS = {
     Objective.ENERGY: [[kernels.ENERGY, kernels.CYCLES, kernels.WORDS]],
@@ -62,12 +63,14 @@ class Found:
         bound: what no mapping undercuts, in the objective's unit.
         is_proved: whether all ties are decided, too.
         evaluated: chains that were priced.
+        interrupted: whether Ctrl-C was pressed.
     """
 
     cost: Cost | None
     bound: float
     is_proved: bool
     evaluated: int
+    interrupted: bool = False
 
 
 class OutOfTimeError(Exception):
@@ -83,6 +86,17 @@ class _Choice:
     chain: Chain
     floor: tuple[float, float]
     """The least energy and DRAM words of any mapping."""
+    rates: Floats | None = None
+    """The least energy of all chains, by the class of their innermost tile, ascending."""
+
+
+@cache
+def compile_kernels() -> None:
+    """Load or compile the kernels, so that no budget pays for it: solve the smallest problem."""
+    layer = conv2d("smallest", K=2, C=2, P=3, Q=1, R=2, S=1, padding=(1, 0))
+    levels = (Level("DRAM"), Level("GLB", 512, fanout=Fanout(2)), Level("RF", 256))
+    chip = Hardware("smallest", levels)
+    ImperfectSearch(make_evaluator(layer, chip), Objective.ENERGY).run()
 
 
 @dataclass(slots=True)
@@ -121,28 +135,36 @@ class ImperfectSearch:
 
     def run(self) -> Found:
         """Search until all is proved or time is up."""
-        proved = False
+        proved = interrupted = False
         try:
             self._prove()
             proved = self.unresolved == math.inf
+        except KeyboardInterrupt:
+            interrupted = True
         except OutOfTimeError:
             pass
         bound = min(self.bound, self.unresolved)
         if self.best is not None:
             bound = min(bound, self.objective.of(self.best))
-        return Found(self.best, bound, proved, self.evaluated)
+        return Found(self.best, bound, proved, self.evaluated, interrupted)
 
     def _prove(self) -> None:
-        layer = make_layer(self.workload, self.hardware)
         self.dims = [dim for dim, size in self.workload.sizes.items() if size > 1]
-        self.layer = layer
-        classes = list_classes(layer)
         spreads = tuple(
             list_spreads(self.workload, self.hardware, index) if level.fanout.copies > 1 else None
             for index, level in enumerate(self.hardware.levels)
         )
+        self.layer = layer = make_layer(self.workload, self.hardware, spreads)
+        classes = list_classes(layer)
         maker = PlanMaker(layer, classes, spreads)
         choices = list(self._choices(maker))
+        for choice in choices:
+            if not choice.plan.by_words and self._least(
+                choice, kernels.ENERGY
+            ) <= self._most_energy(_KEYS[self.objective][0], math.inf):
+                self._rate(choice)
+                if choice.rates is not None:
+                    choice.floor = max(choice.floor[0], float(choice.rates[0])), choice.floor[1]
         limits = np.full(4, np.inf)
         for turn, order in enumerate(_KEYS[self.objective]):
             self.tried.clear()
@@ -167,18 +189,34 @@ class ImperfectSearch:
             self._check_time()
             keeps = np.array([[name in level for name in names] for level in kept])
             parent = _parents(keeps)
+            if self._is_hopeless(maker, keeps, parent):
+                continue
             plan = make_plan(maker, keeps, parent, self.objective is Objective.DRAM)
             chain = _chain(maker.layer, keeps, parent)
             if len(keeps) > 1 and not np.isfinite(plan.at[1:]).any(axis=1).all():
                 continue
             cycles = self.layer.macs / float(np.prod(self.layer.fan_copies))
             inside = self.layer.mac_pj + self.layer.leak * cycles
-            pj = inside + maker.macs(energies(self.layer), parent)
+            pj = inside + float(plan.least_macs.max())
             words = maker.macs(dram_words(self.layer), parent)
             if len(keeps) > 1:
                 pj += float(plan.at[-1].min())
                 words += float(plan.at_words[-1].min())
             yield _Choice(keeps, plan, chain, (pj, words))
+
+    def _is_hopeless(self, maker: PlanMaker, keeps: Mask, parent: Integers) -> bool:
+        """Whether what must move costs more than the best known, whatever the tiles are."""
+        order = _KEYS[self.objective][0]
+        most = self._most_energy(order, math.inf)
+        if most == math.inf:
+            return False
+        costs, least = energies(self.layer), self.layer.mac_pj
+        least += max(maker.least_macs(parent))
+        for c in range(1, len(keeps)):
+            for o in np.nonzero(keeps[c])[0]:
+                words = np.array(self.layer.distinct[o])
+                least += float(maker.edge(costs, int(parent[c, o]), c, int(o), words))
+        return least > most
 
     def _check_time(self) -> None:
         late = self.deadline is not None and time.monotonic() >= self.deadline
@@ -222,23 +260,57 @@ class ImperfectSearch:
             if known <= threshold:
                 return
 
+    def _most_energy(self, order: list[int], threshold: float) -> float:
+        """What chains may take that are no worse than the threshold and the best."""
+        known = math.inf if self.best is None else _value(self.best, order[0])
+        most = min(threshold, known) * (1 + _SLACK)
+        if order[0] == kernels.ENERGY:
+            return most
+        cycles = math.ceil(self.layer.macs / float(np.prod(self.layer.fan_copies)) - 1e-9)
+        return most / cycles if order[0] == kernels.EDP else math.inf
+
+    def _rate(self, choice: _Choice) -> None:
+        """Sort the innermost tiles by the least energy of all chains that have one."""
+        levels, plan = len(choice.keeps), choice.plan
+        starts = plan.spread_start
+        if (
+            levels < 3
+            or starts[levels] > starts[levels - 1]
+            or starts[levels - 1] == starts[levels - 2]
+        ):
+            return  # only a fan-out just outside the innermost memory is looked at
+        low, high = plan.list_start[levels - 1], plan.list_start[levels]
+        rates = np.full(high - low, np.inf)
+        state = self._state(choice, [kernels.ENERGY], np.full(4, np.inf), math.inf, 1)
+        state.limits[:] = np.inf
+        self._run(state, partial(kernels.rate_rows, self.layer, plan, choice.chain, state, rates))
+        order = np.argsort(rates, kind="stable")
+        plan.cell[low:high] = plan.cell[low:high][order]
+        choice.rates = rates[order]
+
     def _pass(self, choice: _Choice, order: list[int], limits: Floats, threshold: float) -> None:
         """Go through all chains of a choice below a threshold."""
         levels = len(choice.keeps)
         rows = 1
         if levels > 1:
             rows = int(choice.plan.list_start[levels] - choice.plan.list_start[levels - 1])
+        if choice.rates is not None and not choice.plan.by_words:
+            most = min(float(limits[kernels.ENERGY]), self._most_energy(order, threshold))
+            rows = max(1, int(np.searchsorted(choice.rates, most, side="right")))
         size, at, room = _ROWS, 0, _BUFFER
         while at < max(rows, 1):
             self._check_time()
             state = self._state(choice, order, limits, threshold, room)
             state.rows[0], state.rows[1] = at, at + size
-            self._run(choice, state)
+            search = partial(kernels.search, self.layer, choice.plan, choice.chain, state)
+            try:
+                self._run(state, search)
+            except BaseException:
+                self._take(choice, state)
+                raise
             self.evaluated += int(state.counts[0])
-            if state.counts[3] == 1:
-                raise OutOfTimeError
             self._take(choice, state)
-            if state.counts[3] == 2:  # noqa: PLR2004
+            if state.counts[3] == 2:
                 size = max(1, size // 4)
                 room = room * 2 if size == 1 else room
                 self._take_loose(choice, state, order, limits, room)
@@ -246,30 +318,26 @@ class ImperfectSearch:
             self._take_loose(choice, state, order, limits, len(state.buffer_loose))
             at += size
 
-    def _run(self, choice: _Choice, state: kernels.State) -> None:
-        """Run the kernel, and stop it when time is up."""
-        done = threading.Event()
-
-        def watch() -> None:
-            while not done.wait(0.02):
-                late = self.deadline is not None and time.monotonic() >= self.deadline
-                if late or self.should_stop():
-                    state.counts[3] = 1
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
+    def _run(self, state: kernels.State, work: Callable[[], None]) -> None:
+        """Run a kernel, and stop it when time is up."""
+        thread = threading.Thread(target=work)
+        thread.start()
         try:
-            kernels.search(self.layer, choice.plan, choice.chain, state)
-        finally:
-            done.set()
-            watcher.join()
+            while thread.is_alive():
+                thread.join(0.02)
+                self._check_time()
+        except BaseException:
+            state.counts[3] = 1
+            thread.join()
+            raise
 
     def _state(
         self, choice: _Choice, order: list[int], limits: Floats, threshold: float, room: int
     ) -> kernels.State:
         levels, dims = choice.keeps.shape[0], len(self.layer.size)
         operands = len(self.layer.uses)
-        state = _make_state(levels, dims, operands, room)
+        widest = int(choice.plan.spreads.max(initial=1))
+        state = _make_state(levels, dims, operands, widest, room)
         state.limits[:] = limits
         state.limits[order[0]] = min(state.limits[order[0]], threshold)
         state.order[: len(order)] = order
@@ -286,11 +354,20 @@ class ImperfectSearch:
         return all(_value(cost, key) <= limits[key] for key in range(4))
 
     def _take(self, choice: _Choice, state: kernels.State) -> None:
-        """Price the best chain that was found, exactly."""
+        """Price the best chain that was found, exactly.
+
+        Were it dearer than the kernel says, that would bound what has been left out.
+        """
         if state.found[0] == 0 or not state.best_extent[0].any():
             return
         mapping = self._mapping(choice, state.best_extent, state.best_spread, state.best_class)
-        self.best = self.evaluator.price(mapping)
+        cost = self.evaluator.price(mapping)
+        first = int(state.order[0])
+        claimed = float(state.best[first])
+        if abs(_value(cost, first) - claimed) > _SLACK * claimed:
+            self.unresolved = min(self.unresolved, claimed)
+        if self.best is None or self._is_better(cost, [int(k) for k in state.order if k >= 0]):
+            self.best = cost
 
     def _take_loose(
         self, choice: _Choice, state: kernels.State, order: list[int], limits: Floats, most: int
@@ -333,9 +410,7 @@ class ImperfectSearch:
         if name in self.tried:
             return
         self.tried.add(name)
-        mappings: Iterator[Mapping] = iter(
-            [self._mapping(choice, extent, spread, classes)]
-        )
+        mappings: Iterator[Mapping] = iter([self._mapping(choice, extent, spread, classes)])
         if any_order:
             moved = [int((row > 1).sum()) for row in extent[:-1]]
             if math.prod(map(math.factorial, moved)) > _MOST_ORDERS:
@@ -358,9 +433,7 @@ class ImperfectSearch:
         best = tuple(_value(self.best, key) for key in order)
         return mine < best
 
-    def _all_orders(
-        self, choice: _Choice, extent: Integers, spread: Integers
-    ) -> Iterator[Mapping]:
+    def _all_orders(self, choice: _Choice, extent: Integers, spread: Integers) -> Iterator[Mapping]:
         """Every order of the loops of every stage but the innermost."""
         orders = [
             list(itertools.permutations(np.nonzero(row > 1)[0].tolist())) for row in extent[:-1]
@@ -468,7 +541,7 @@ def _chain(layer: Layer, keeps: Mask, parent: Integers) -> Chain:
     )
 
 
-def _make_state(levels: int, dims: int, operands: int, room: int) -> kernels.State:
+def _make_state(levels: int, dims: int, operands: int, widest: int, room: int) -> kernels.State:
     def whole(*shape: int) -> Integers:
         return np.zeros(shape, np.int64)
 
@@ -492,7 +565,11 @@ def _make_state(levels: int, dims: int, operands: int, room: int) -> kernels.Sta
         step=whole(levels),
         spread=whole(levels),
         entry=whole(levels),
+        option=whole(levels),
+        unrolled=whole(levels, dims),
+        cell=whole(levels),
         is_bare=whole(levels),
+        floor=np.zeros(levels),
         known=np.zeros(levels),
         mac_words=np.zeros(levels),
         moved_rest=np.zeros(levels),
@@ -502,7 +579,11 @@ def _make_state(levels: int, dims: int, operands: int, room: int) -> kernels.Sta
         counts=whole(6),
         moves=np.zeros(operands),
         bare=np.zeros((levels, operands)),
-        kinds=whole(operands),
+        cuts=np.zeros((levels, operands, dims, widest + 1)),
+        kinds=whole(levels, operands),
+        paid=np.zeros((levels, operands)),
+        moving=np.zeros(levels),
+        sure=np.zeros(levels),
         pick=whole(levels, dims),
         low=whole(levels, dims),
         high=whole(levels, dims),
@@ -517,6 +598,3 @@ def _make_state(levels: int, dims: int, operands: int, room: int) -> kernels.Sta
     )
     state.counts[4] = np.iinfo(np.int64).max
     return state
-
-
-__all__ = ["Found", "ImperfectSearch", "replace"]

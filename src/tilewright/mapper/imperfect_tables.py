@@ -3,9 +3,10 @@
 Owns: `make_layer`, a workload on a chip as arrays; `make_plan`, what may be tried for one choice of
 what is kept where, with the least that is yet to be paid outside of a tile.
 
-Non-goals: the search (`mapper/imperfect_search.py`), the choice (`mapper/imperfect.py`).
+Non-goals: the search (`mapper/imperfect_kernels.py`), the choice (`mapper/imperfect.py`).
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +17,7 @@ from tilewright.errors import Problem as Fault
 from tilewright.ir.hardware import AXES, Hardware
 from tilewright.ir.workload import Operand, Rank, Workload
 from tilewright.mapper.compiled import compiled
-from tilewright.mapper.imperfect_kernels import Layer
-from tilewright.mapper.imperfect_search import LESS, Plan
+from tilewright.mapper.imperfect_kernels import LESS, Layer, Plan
 from tilewright.mapper.prepare import UncoveredError, reject_uncovered
 from tilewright.mapper.problem import Floats, Integers, Mask
 from tilewright.model.limit import operand_words
@@ -85,11 +85,14 @@ def _rank_tables(
 
 
 @compiled
-def _least_before(table: Floats, counts: Integers) -> None:
-    """Give every cell the least of all cells whose classes are no further on."""
+def _least_before(table: Floats, counts: Integers, dims: Mask) -> None:
+    """Give every cell the least of all cells whose classes in these dims are no further on."""
     stride = len(table)
-    for count in counts:
+    for dim in range(len(counts)):
+        count = counts[dim]
         stride //= count
+        if not dims[dim]:
+            continue
         for cell in range(len(table)):
             if cell // stride % count > 0:
                 table[cell] = min(table[cell], table[cell - stride])
@@ -108,14 +111,16 @@ class _RankTable:
     floor: Floats
 
 
-def make_layer(workload: Workload, hardware: Hardware) -> Layer:
-    """A workload on a chip as arrays.
+def make_layer(
+    workload: Workload, hardware: Hardware, spreads: "tuple[Spreads | None, ...]"
+) -> Layer:
+    """A workload on a chip as arrays, with the unrollings of every level's fan-out.
 
     Raises `UncoveredError` for a workload that `reject_uncovered` rejects, whose ranks share dims
     or whose ranks are too long.
     """
     reject_uncovered(workload)
-    return _LayerMaker(workload, hardware).layer()
+    return _LayerMaker(workload, hardware).layer(spreads)
 
 
 @dataclass(frozen=True)
@@ -156,9 +161,7 @@ class _LayerMaker:
         reach = step_a * (size_a - 1) + step_b * (size_b - 1) + 1
         data = rank.data or (0, reach)
         tables = _rank_tables(size_a, size_b, step_a, step_b, data[0], data[1])
-        return _RankTable(
-            operand, a, b, (step_a, step_b), data, rank.data is not None, *tables
-        )
+        return _RankTable(operand, a, b, (step_a, step_b), data, rank.data is not None, *tables)
 
     def ranks(self) -> list[_RankTable]:
         return [
@@ -168,7 +171,7 @@ class _LayerMaker:
             if self.ranked(rank) and any(t.dim in self.dims for t in rank.terms)
         ]
 
-    def layer(self) -> Layer:
+    def layer(self, spreads: "tuple[Spreads | None, ...]") -> Layer:
         workload, levels = self.workload, self.hardware.levels
         operands, output = workload.operands, workload.output
         for operand in operands:
@@ -178,8 +181,10 @@ class _LayerMaker:
                 raise UncoveredError(Fault(what, "the best imperfect mapping is proved without"))
         sizes = np.array([workload.sizes[dim] for dim in self.dims], np.int64)
         ranks = self.ranks()
-        flat = [np.concatenate([np.zeros(0), *(getattr(r, name).ravel() for r in ranks)])
-                for name in ("visits", "largest", "floor")]
+        flat = [
+            np.concatenate([np.zeros(0), *(getattr(r, name).ravel() for r in ranks)])
+            for name in ("visits", "largest", "floor")
+        ]
         starts = np.cumsum([0, *(r.visits.size for r in ranks)])[:-1]
         bits = np.array([*(float(o.bits) for o in workload.inputs), float(workload.psum_bits)])
         share = bits[None, :] / np.array([level.word_bits for level in levels], float)[:, None]
@@ -204,9 +209,31 @@ class _LayerMaker:
                 ]
             )
 
+        uses = np.array([self.mask(set(o.dims)) for o in operands], np.int64)
+        served, merged, held = np.ones((3, len(levels), len(operands)))
+        for k, unrolled in enumerate(spreads):
+            if unrolled is None:
+                continue
+            for o in range(len(operands)):
+                away = [d for d in range(len(sizes)) if not int(uses[o]) >> d & 1]
+                copied = unrolled.vectors[:, away].prod(axis=1)
+                held[k, o] = copied.max()
+                joint = np.ones(len(copied))
+                for rank in ranks:
+                    if rank.operand == o and rank.b >= 0:
+                        x, y = unrolled.vectors[:, rank.a], unrolled.vectors[:, rank.b]
+                        most = np.minimum(x, y) if rank.padded else x * y / (x + y - 1)
+                        joint = joint * np.where((x > 1) & (y > 1), most, 1.0)
+                if levels[k].fanout.multicast:
+                    served[k, o] = (copied * joint).max()
+                if levels[k].fanout.reduction:
+                    merged[k, o] = copied.max()
         return Layer(
             size=sizes,
-            uses=np.array([self.mask(set(o.dims)) for o in operands], np.int64),
+            uses=uses,
+            served=served,
+            merged=merged,
+            held=held,
             plain=np.array([self.mask(self.plain(o)) for o in operands], np.int64),
             misses=np.array([self.misses(dim) for dim in self.dims], np.int64),
             distinct=np.array([float(operand_words(o, workload)) for o in operands]),
@@ -223,7 +250,6 @@ class _LayerMaker:
             visits=flat[0],
             largest=flat[1],
             floor=flat[2],
-            cut=_cuts(sizes),
             read=np.array([level.read_pj or 0.0 for level in levels])[:, None] * share,
             write=np.array([level.write_pj or 0.0 for level in levels])[:, None] * share,
             update=np.array(updates)[:, None] * share,
@@ -248,16 +274,18 @@ class _LayerMaker:
         )
 
 
-def _cuts(sizes: Integers) -> Floats:
-    cuts = np.zeros((len(sizes), int(sizes.max(initial=1)) + 1))
-    for index, size in enumerate(sizes):
-        most = 0.0
-        for span in range(int(size), 0, -1):
-            rounds = -(-int(size) // span)
-            if rounds >= 3:  # noqa: PLR2004
-                most = max(most, (size - (rounds - 1) * span) / size)
-            cuts[index, span] = most
-    return cuts
+def _worst_rests(size: int, width: int, inner: bool, unrolled: int) -> Floats:
+    """By the size of a tile: how much of a dim may lie in rounds that are a single step."""
+    rests, most = np.zeros(width), 0.0
+    for span in range(size, 0, -1):
+        rounds = -(-size // span)
+        last = size - (rounds - 1) * span
+        if inner and rounds > 2:
+            most = max(most, float(last))
+        if unrolled > 1 and rounds > 1 and last < span:
+            most = max(most, float(span - last))
+        rests[span] = most
+    return rests
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,11 +452,6 @@ class PlanMaker:
         """By operand: whether one tile holds all of it, so that it never moves."""
         return [self.product(int(uses)) == 1 for uses in self.layer.uses]
 
-    @cached_property
-    def cut(self) -> list[Floats]:
-        """By operand: what share of its words may be spared by rounds that are cut short."""
-        return [self.cuts(operand) for operand in range(self.operands)]
-
     @property
     def operands(self) -> int:
         return len(self.layer.uses)
@@ -470,16 +493,20 @@ class PlanMaker:
         b = int(layer.rank_b[rank])
         size_a, size_b = table.shape[0] - 1, table.shape[1] - 1
         distinct = table[size_a, size_b]
-        ta, tb = np.arange(size_a + 1)[:, None], np.arange(size_b + 1)[None, :]
-        stands = np.zeros(table.shape, np.bool_)
+        ta, tb = _sizes(size_a)[:, None], _sizes(size_b)[None, :]
+        words = table
         if b >= 0:
-            common = np.lcm(step_a * np.maximum(ta, 1), step_b * np.maximum(tb, 1))
+            # steps are multiples of tiles: of all of them, two tiles a sweep spare most
+            common = np.lcm(step_a * ta, step_b * tb)
             stands = (common <= step_a * (size_a - 1)) & (common <= step_b * (size_b - 1))
+            number = -(-size_a // ta) * -(-size_b // tb)
+            spared = np.ceil(number / 2) * self.rank_table(rank, "largest")
+            words = np.where(stands, np.maximum(distinct, table - spared), words)
         if layer.padded[rank]:
             reach = step_a * (ta - 1) + step_b * (tb - 1) + 1
             gap = np.maximum(np.where(ta > 1, step_a, 0), np.where(tb > 1, step_b, 0))
-            stands |= reach + 2 * gap >= layer.high[rank] - layer.low[rank]
-        return np.where(stands, distinct, table)
+            words = np.where(reach + 2 * gap >= layer.high[rank] - layer.low[rank], distinct, words)
+        return words
 
     def spread_rank(self, rank: int, table: Floats) -> Floats:
         counts = self.classes.counts
@@ -491,34 +518,47 @@ class PlanMaker:
         shape[b] = int(counts[b])
         return (table if a < b else table.T).reshape(shape)
 
-    def cuts(self, operand: int) -> Floats:
+    def lost(self, inner: bool, unrolled: int) -> list[Floats]:
+        """By operand: what share of its words may be spared by rounds that are cut short.
+
+        `inner` says whether several stages lie outside, `unrolled` how far dims may be there.
+        """
+        cuts = np.zeros((len(self.layer.size), int(self.layer.size.max(initial=1)) + 1))
+        if inner or unrolled > 1:
+            for dim, size in enumerate(self.layer.size):
+                cuts[dim] = _worst_rests(int(size), cuts.shape[1], inner, unrolled)
+        return [self.cuts(operand, cuts) for operand in range(self.operands)]
+
+    def cuts(self, operand: int, rests: Floats) -> Floats:
         layer, classes = self.layer, self.classes
         share = np.zeros(tuple(classes.counts))
         for dim in range(len(classes.counts)):
             if int(layer.plain[operand]) >> dim & 1:
-                worst = layer.cut[dim, np.maximum(classes.smallest[dim], 1)]
-                share = np.maximum(share, self.column(worst, dim))
+                parts = rests[dim] / layer.size[dim]
+                worst = [
+                    parts[low : high + 1].max(initial=0.0)
+                    for low, high in zip(classes.smallest[dim], classes.largest[dim], strict=True)
+                ]
+                share = np.maximum(share, self.column(np.array(worst), dim))
         for rank in range(len(layer.rank_op)):
             if layer.rank_op[rank] == operand:
-                share = np.maximum(share, self.spread_rank(rank, self.rank_cuts(rank)))
-        return share
+                share = np.maximum(share, self.spread_rank(rank, self.rank_cuts(rank, rests)))
+        return np.minimum(share, 1.0)
 
-    def rank_cuts(self, rank: int) -> Floats:
+    def rank_cuts(self, rank: int, rests: Floats) -> Floats:
         layer, classes = self.layer, self.classes
         a, b = int(layer.rank_a[rank]), int(layer.rank_b[rank])
         largest, floor = self.rank_table(rank, "largest"), self.rank_table(rank, "floor")
-        ta = np.maximum(np.arange(largest.shape[0]), 1)
-        tb = np.maximum(np.arange(largest.shape[1]), 1)
+        ta, tb = _sizes(largest.shape[0] - 1), _sizes(largest.shape[1] - 1)
         rounds_a, rounds_b = -(-(len(ta) - 1) // ta), -(-(len(tb) - 1) // tb)
-        last_a = np.ceil(layer.cut[a, ta] * (len(ta) - 1) / ta)
+        last_a = np.ceil(rests[a, ta] / ta)
         tiles = last_a[:, None] * rounds_b[None, :]
         if b >= 0:
-            last_b = np.ceil(layer.cut[b, tb] * (len(tb) - 1) / tb)
+            last_b = np.ceil(rests[b, tb] / tb)
             tiles = np.maximum(tiles, last_b[None, :] * rounds_a[:, None])
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(tiles == 0, 0.0, np.minimum(1.0, tiles * largest / floor))
-        share = np.nan_to_num(share, nan=1.0)
-        kept = 1.0 - share
+        kept = 1.0 - np.nan_to_num(share, nan=1.0)
         kept = _least_of_classes(kept, classes, a, 0)
         kept = _least_of_classes(kept, classes, b, 1) if b >= 0 else kept[:, 1:2]
         return 1.0 - kept
@@ -542,25 +582,36 @@ class PlanMaker:
             need += room
         return fits & (need <= layer.shared[level])
 
-    def edge(self, costs: "Costs", parent: int, c: int, operand: int, words: Floats) -> Floats:
-        """The least cost of an edge into boundary `c` through which so many words enter."""
+    def edge(
+        self,
+        costs: "Costs",
+        parent: int,
+        c: int,
+        operand: int,
+        words: Floats,
+        fans: int | None = None,
+    ) -> Floats:
+        """The least cost of an edge into boundary `c` through which so many words enter.
+
+        `fans` is the boundary whose instances these words are counted for, if it is not `c`.
+        """
         layer = self.layer
-        served = merged = held = 1.0
-        for k in range(c):
-            held *= layer.fan_copies[k]
-            if k >= parent and layer.multicast[k]:
-                served *= layer.fan_copies[k]
-            if k >= parent and layer.reduction[k]:
-                merged *= layer.fan_copies[k]
+        fans = c if fans is None else fans
+        served = float(np.prod(layer.served[parent:fans, operand]))
+        merged = float(np.prod(layer.merged[parent:fans, operand]))
+        held = float(np.prod(layer.held[:fans, operand]))
+        distinct = layer.distinct[operand]
         inner = costs.write[c, operand] if c < len(layer.fan_copies) else 0.0
         if operand < self.operands - 1:
-            return words * (inner + costs.read[parent, operand] / served)
+            return (
+                words * inner + np.maximum(words / served, distinct) * costs.read[parent, operand]
+            )
         drain = costs.read[c, operand] if c < len(layer.fan_copies) else 0.0
         first = layer.distinct[operand] * held
         finished = layer.distinct[operand] * costs.finished if drain or inner else 0.0
         if c == len(layer.fan_copies):
             finished = 0.0
-        cost = words * (drain + costs.update[parent, operand] / merged)
+        cost = words * drain + np.maximum(words / merged, distinct) * costs.update[parent, operand]
         cost = cost - finished * (drain + costs.update[parent, operand])
         cost = cost + np.maximum(0.0, words - first) * inner
         cost = cost + np.maximum(0.0, words / served - first) * costs.read[parent, operand]
@@ -568,19 +619,86 @@ class PlanMaker:
 
     def macs(self, costs: "Costs", parent: Integers) -> float:
         """The least cost of all words that pass between memories and MACs."""
-        layer, total, last = self.layer, 0.0, len(self.layer.fan_copies)
-        for operand in range(self.operands):
-            words = self.plain(operand)
-            for dim, size in enumerate(layer.size):
-                if not int(layer.uses[operand]) >> dim & 1:
-                    words *= float(size)
-            for rank in range(len(layer.rank_op)):
-                if layer.rank_op[rank] == operand:
-                    table = self.rank_table(rank, "visits")
-                    words *= float(table[1, 1])
-            cost = self.edge(costs, int(parent[last, operand]), last, operand, np.array(words))
-            total += float(cost)
+        last = len(self.layer.fan_copies)
+        return math.fsum(
+            float(self.edge(costs, int(parent[last, o]), last, o, np.array(self.mac_words(o))))
+            for o in range(self.operands)
+        )
+
+    @cached_property
+    def unrollings(self) -> tuple[Integers, Integers, Integers, Floats, Floats, Floats]:
+        """Of all stages: extents, those along y, where a stage begins, shares, merged, copied."""
+        layer = self.layer
+        dims, operands = len(layer.size), self.operands
+        vectors = [s.vectors for s in self.spreads if s is not None]
+        along_y = [s.along_y for s in self.spreads if s is not None]
+        none = np.zeros((0, dims), np.int64)
+        spreads = np.concatenate([none, *vectors])
+        spread_start = np.cumsum([0, *(0 if s is None else len(s.vectors) for s in self.spreads)])
+        shares = np.ones((len(spreads), operands))
+        merged, copied = np.ones_like(shares), np.ones_like(shares)
+        for o in range(operands):
+            away = [d for d in range(dims) if not int(layer.uses[o]) >> d & 1]
+            copied[:, o] = spreads[:, away].prod(axis=1)
+        for k, (low, high) in enumerate(itertools.pairwise(spread_start)):
+            if layer.reduction[k]:
+                merged[low:high] = 1.0 / copied[low:high]
+            if layer.multicast[k]:
+                shares[low:high] = 1.0 / copied[low:high]
+                for rank in range(len(layer.rank_op)):
+                    a, b, o = layer.rank_a[rank], layer.rank_b[rank], layer.rank_op[rank]
+                    if b < 0:
+                        continue
+                    x, y = spreads[low:high, a], spreads[low:high, b]
+                    joint = 1.0 / np.minimum(x, y) if layer.padded[rank] else (x + y - 1) / (x * y)
+                    shares[low:high, o] *= np.where((x > 1) & (y > 1), joint, 1.0)
+        ys = np.concatenate([none, *along_y])
+        return spreads, ys, spread_start.astype(np.int64), shares, merged, copied
+
+    def least_macs(self, parent: Integers) -> list[float]:
+        """The least energy of words for MACs, with every stage's fan-out in turn."""
+        _, _, starts, shares, merged, copied = self.unrollings
+        found = [self.macs(energies(self.layer), parent)]
+        for k, (low, high) in enumerate(itertools.pairwise(starts)):
+            if high > low:
+                part = slice(int(low), int(high))
+                floor = self.macs_with(parent, k, shares[part], merged[part], copied[part])
+                found.append(float(floor.min()))
+        return found
+
+    def macs_with(
+        self, parent: Integers, k: int, shares: Floats, merged: Floats, copied: Floats
+    ) -> Floats:
+        """(M,) the same with every unrolling of the fan-out of a level, others at their best."""
+        layer, last = self.layer, len(self.layer.fan_copies)
+        total = np.zeros(len(shares))
+        for o in range(self.operands):
+            p, words = int(parent[last, o]), self.mac_words(o)
+            inner = [j for j in range(p, last) if j != k]
+            served = float(np.prod(layer.served[inner, o]))
+            reduced = float(np.prod(layer.merged[inner, o]))
+            share = shares[:, o] if k >= p else np.ones(len(shares))
+            merge = merged[:, o] if k >= p else np.ones(len(shares))
+            distinct = layer.distinct[o]
+            if o < self.operands - 1:
+                total += np.maximum(words * share / served, distinct) * layer.read[p, o]
+                continue
+            others = float(np.prod([layer.held[j, o] for j in range(last) if j != k]))
+            first = distinct * copied[:, o] * others
+            total += np.maximum(words * merge / reduced, distinct) * layer.update[p, o]
+            total += np.maximum(0.0, words * share / served - first) * layer.read[p, o]
         return total
+
+    def mac_words(self, operand: int) -> float:
+        """Words of an operand that MACs use, one for each."""
+        layer, words = self.layer, self.plain(operand)
+        for dim, size in enumerate(layer.size):
+            if not int(layer.uses[operand]) >> dim & 1:
+                words *= float(size)
+        for rank in range(len(layer.rank_op)):
+            if layer.rank_op[rank] == operand:
+                words *= float(self.rank_table(rank, "visits")[1, 1])
+        return words
 
     def bounds(self, costs: "Costs", keeps: Mask, parent: Integers) -> "Bounds":
         """What is paid outside of a tile at every boundary, at least."""
@@ -588,10 +706,13 @@ class PlanMaker:
         cells = self.classes.cells
         at = np.full((levels, cells), np.inf)
         moving = np.zeros((levels, cells))
-        staying = np.zeros((levels, 2, self.operands, cells))
+        inner = max(levels - 2, 1)
+        stay_at = np.full((inner, 2, self.operands, cells), np.inf)
+        wait_at = np.full((inner, self.operands, cells), np.inf)
         for k in range(1, levels):
             base = moving[k - 1].reshape(shape) if k > 1 else np.zeros(shape)
-            lost = [self.cut[o] if k > 1 else 0.0 for o in range(self.operands)]
+            unrolled = max(s.vectors.max() if s else 1 for s in self.spreads[:k])
+            lost = self.lost(k > 1, int(unrolled))
             moves = [
                 np.where(
                     self.still[o],
@@ -601,7 +722,9 @@ class PlanMaker:
                 for o in range(self.operands)
             ]
             paid = [
-                self.edge(costs, int(parent[k, o]), k, o, moves[o]) if keeps[k, o] else np.zeros(shape)
+                self.edge(costs, int(parent[k, o]), k, o, moves[o])
+                if keeps[k, o]
+                else np.zeros(shape)
                 for o in range(self.operands)
             ]
             least = [
@@ -616,27 +739,31 @@ class PlanMaker:
             options = [np.where(fits, option, np.inf) for option in options]
             at[k] = np.min(options, axis=0).ravel()
             moving[k] = at[k]
-            _least_before(moving[k], self.classes.counts)
-            for o in range(self.operands):
+            _least_before(moving[k], self.classes.counts, np.ones(len(shape), np.bool_))
+            for o in range(self.operands if k + 1 < levels else 0):
+                if not keeps[k + 1, o]:
+                    stay_at[k - 1, :, o] = wait_at[k - 1, o] = at[k]
+                    continue
+                p, distinct = int(parent[k + 1, o]), self.layer.distinct[o]
                 for turn, factor in enumerate((1.0, LESS)):
-                    if k + 1 == levels or not keeps[k + 1, o]:
-                        staying[k, turn, o] = moving[k]
-                        continue
-                    p = int(parent[k + 1, o])
-                    words = self.layer.distinct[o] * self.repeats[o] * factor * (1.0 - lost[o])
-                    words = np.where(self.still[o], self.layer.distinct[o] * factor, words)
-                    further = self.edge(costs, p, k + 1, o, words)
-                    itself = self.edge(
-                        costs, p, k + 1, o, np.array(self.layer.distinct[o] * factor)
-                    )
-                    total = np.minimum(
-                        np.min([option for i, option in enumerate(options) if i != o + 1], axis=0)
-                        + further,
-                        options[o + 1] + itself,
-                    )
-                    staying[k, turn, o] = total.ravel()
-                    _least_before(staying[k, turn, o], self.classes.counts)
-        return Bounds(at, moving, staying)
+                    words = distinct * self.repeats[o] * factor
+                    further = self.edge(costs, p, k + 1, o, words, k)
+                    stay_at[k - 1, turn, o] = at[k] + further.ravel()
+                others = np.min([x for i, x in enumerate(options) if i != o + 1], axis=0)
+                waits = others + self.edge(costs, p, k + 1, o, moves[o], k)
+                itself = options[o + 1] + self.edge(costs, p, k + 1, o, np.array(distinct), k)
+                wait_at[k - 1, o] = np.minimum(waits, itself).ravel()
+        staying, waiting = stay_at.copy(), wait_at.copy()
+        every = np.ones(len(self.classes.counts), np.bool_)
+        for k in range(inner):
+            for o in range(self.operands):
+                for turn in range(2):
+                    _least_before(staying[k, turn, o], self.classes.counts, every)
+                away = np.array(
+                    [not int(self.layer.uses[o]) >> d & 1 for d in range(len(every))], np.bool_
+                )
+                _least_before(waiting[k, o], self.classes.counts, away)
+        return Bounds(at, moving, stay_at, staying, wait_at, waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -651,11 +778,19 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """See `Plan.at`, `Plan.moving`, `Plan.staying`."""
+    """See `Plan`."""
 
     at: Floats
     moving: Floats
+    stay_at: Floats
     staying: Floats
+    wait_at: Floats
+    waiting: Floats
+
+
+def _sizes(size: int) -> Integers:
+    """Sizes of tiles by their index; none is smaller than 1."""
+    return np.array([1, *range(1, size + 1)], np.int64)
 
 
 def _least_of_classes(table: Floats, classes: Classes, dim: int, axis: int) -> Floats:
@@ -673,7 +808,7 @@ def _least_of_classes(table: Floats, classes: Classes, dim: int, axis: int) -> F
 
 
 def energies(layer: Layer) -> Costs:
-    """pJ per word."""
+    """Energies: pJ per word."""
     return Costs(layer.read, layer.write, layer.update, layer.finished)
 
 
@@ -694,7 +829,6 @@ def make_plan(maker: PlanMaker, keeps: Mask, parent: Integers, by_words: bool) -
         by_words: whether tiles are tried by DRAM words, not by energy.
     """
     layer, classes, levels = maker.layer, maker.classes, len(keeps)
-    dims, operands = len(layer.size), len(layer.uses)
     pj = maker.bounds(energies(layer), keeps, parent)
     words = maker.bounds(dram_words(layer), keeps, parent)
     cells, starts = [np.zeros(0, np.int64)], [0, 0]
@@ -704,37 +838,38 @@ def make_plan(maker: PlanMaker, keeps: Mask, parent: Integers, by_words: bool) -
         cells.append(finite[order])
         starts.append(starts[-1] + len(finite))
     cell = np.concatenate(cells)
-    entries = (cell[:, None] // classes.stride[None, :]) % classes.counts[None, :]
-    vectors = [s.vectors for s in maker.spreads if s is not None]
-    along_y = [s.along_y for s in maker.spreads if s is not None]
-    none = np.zeros((0, dims), np.int64)
-    spreads = np.concatenate([none, *vectors])
-    spread_start = np.cumsum([0, *(0 if s is None else len(s.vectors) for s in maker.spreads)])
-    shares = np.ones((len(spreads), operands))
-    merged, copied = np.ones_like(shares), np.ones_like(shares)
-    for o in range(operands):
-        away = [d for d in range(dims) if not int(layer.uses[o]) >> d & 1]
-        copied[:, o] = spreads[:, away].prod(axis=1)
-    for k, (low, high) in enumerate(zip(spread_start[:-1], spread_start[1:], strict=True)):
-        if layer.reduction[k]:
-            merged[low:high] = 1.0 / copied[low:high]
-        if layer.multicast[k]:
-            shares[low:high] = 1.0 / copied[low:high]
-            for rank in range(len(layer.rank_op)):
-                a, b, o = layer.rank_a[rank], layer.rank_b[rank], layer.rank_op[rank]
-                if b < 0:
-                    continue
-                x, y = spreads[low:high, a], spreads[low:high, b]
-                joint = 1.0 / np.minimum(x, y) if layer.padded[rank] else (x + y - 1) / (x * y)
-                shares[low:high, o] *= np.where((x > 1) & (y > 1), joint, 1.0)
+    listed = [cells[k + 1] for k in range(levels - 2)]
+    most = max((len(cells) for cells in listed), default=0)
+    stay_cell = np.zeros((max(levels - 2, 1), 2, len(layer.uses), most), np.int64)
+    for k, there in enumerate(listed):
+        for turn in range(2):
+            for o in range(len(layer.uses)):
+                order = np.argsort(pj.stay_at[k, turn, o, there], kind="stable")
+                stay_cell[k, turn, o, : len(there)] = there[order]
+    spreads, ys, spread_start, shares, merged, copied = maker.unrollings
+    spreads, ys = spreads.copy(), ys.copy()
+    shares, merged, copied = shares.copy(), merged.copy(), copied.copy()
+    floors = np.zeros(len(spreads))
+    least_macs = np.full(levels + 1, maker.macs(energies(layer), parent))
+    for k, (low, high) in enumerate(itertools.pairwise(spread_start)):
+        if high > low:
+            part = slice(low, high)
+            floor = maker.macs_with(parent, k, shares[part], merged[part], copied[part])
+            order = np.argsort(floor, kind="stable")
+            floors[part] = floor[order]
+            spreads[part], ys[part] = spreads[part][order], ys[part][order]
+            shares[part], merged[part] = shares[part][order], merged[part][order]
+            copied[part] = copied[part][order]
+            least_macs[k + 1 :] = np.maximum(least_macs[k + 1 :], floors[low])
     return Plan(
         spread_start=np.array(spread_start, np.int64),
         spreads=spreads,
-        along_y=np.concatenate([none, *along_y]),
+        along_y=ys,
         list_start=np.array(starts, np.int64),
-        entries=np.ascontiguousarray(entries),
         cell=cell,
         by_words=by_words,
+        stay_cell=stay_cell,
+        counts=classes.counts,
         tiles=classes.tiles,
         smallest=classes.smallest,
         largest=classes.largest,
@@ -744,9 +879,14 @@ def make_plan(maker: PlanMaker, keeps: Mask, parent: Integers, by_words: bool) -
         at_words=words.at,
         moving=pj.moving,
         moving_words=words.moving,
+        stay_at=pj.stay_at,
         staying=pj.staying,
+        wait_at=pj.wait_at,
+        waiting=pj.waiting,
         shares=shares,
         merged=merged,
         copied=copied,
         used=spreads.prod(axis=1).astype(float),
+        mac_floor=floors,
+        least_macs=least_macs,
     )

@@ -1,9 +1,9 @@
-"""Imperfect mappings, and uneven ones not covered: found, not proved, and bounded from below.
+"""Imperfect mappings, and uneven ones not covered: proved if time allows, and always bounded.
 
-Owns: `find_relaxed`: the proved best of the mappings with perfect factors, which are among them, a
-seeded search for a better one, and a bound of all.
+Owns: `find_relaxed`: the proved best of the mappings with perfect factors, which are among them,
+the search that proves even imperfect ones, a seeded search for a better one, and a bound of all.
 
-Non-goals: the proofs (`mapper/optimal.py`), the search (`mapper/search.py`).
+Non-goals: the proofs (`mapper/optimal.py`, `mapper/imperfect.py`), the search (`mapper/search.py`).
 """
 
 import time
@@ -14,15 +14,28 @@ from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Workload
 from tilewright.mapper.floor import least_of
-from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
+from tilewright.mapper.result import (
+    LayerResult,
+    Objective,
+    Status,
+    Stop,
+    find_objective,
+    limit_of_all,
+)
 from tilewright.mapper.search import search_mapping
+from tilewright.mapspace.space import Mapspace
 from tilewright.model.evaluate import make_evaluator
 
 if TYPE_CHECKING:
+    from tilewright.mapper.imperfect import Found
     from tilewright.mapper.optimal import OnProgress
 
 _SHARE = 0.5
 """The share of the time that the mappings with perfect factors may take."""
+_PROOF_SHARE = 0.6
+"""The share of what is left then that the proof for imperfect mappings may take."""
+PROOF_SECONDS = 10.0
+"""How long that proof is tried for a layer if nothing is said."""
 
 
 def find_relaxed(  # noqa: PLR0913
@@ -49,6 +62,12 @@ def find_relaxed(  # noqa: PLR0913
     goal = find_objective(objective)
     proved = _Proved(goal, uneven and fix is None, fix)
     perfect = proved.find(workload, hardware, seconds, should_stop, on_progress)
+    clipped = None
+    if imperfect and fix is None:
+        clipped = _try_imperfect(workload, hardware, goal, perfect, began, seconds, should_stop)
+        if clipped is not None and clipped.is_proved and not uneven:
+            return _proved_result(workload, hardware, goal, clipped, perfect, began)
+    interrupted = any(r is not None and r.interrupted for r in (perfect, clipped))
     rest = None if seconds is None else max(0.0, began + seconds - time.monotonic())
     found = search_mapping(
         workload,
@@ -59,23 +78,81 @@ def find_relaxed(  # noqa: PLR0913
         fix=fix,
         seconds=rest,
         seed=seed,
-        should_stop=lambda: should_stop() or (perfect is not None and perfect.interrupted),
+        should_stop=lambda: should_stop() or interrupted,
     )
-    costs = [r.cost for r in (perfect, found) if r is not None and r.cost is not None]
+    costs = [r.cost for r in (perfect, clipped, found) if r is not None and r.cost is not None]
     cost = min(costs, key=goal.key, default=None)
-    evaluated = found.evaluated + (0 if perfect is None else perfect.evaluated)
+    evaluated = sum(r.evaluated for r in (perfect, clipped, found) if r is not None)
     found = replace(
         found,
         cost=cost,
         evaluated=evaluated,
         seconds=time.monotonic() - began,
-        interrupted=found.interrupted or (perfect is not None and perfect.interrupted),
+        interrupted=found.interrupted or interrupted,
     )
     if cost is None:
         return found
-    bound = min(least_of(make_evaluator(workload, hardware), goal), goal.of(cost))
+    bound = least_of(make_evaluator(workload, hardware), goal)
+    if clipped is not None and not uneven:
+        bound = max(bound, clipped.bound)
+    bound = min(max(bound, limit_of_all(cost, goal) or bound), goal.of(cost))
     status = Status.OPTIMAL if bound == goal.of(cost) else Status.BEST_FOUND
     return replace(found, status=status, lower_bound=bound, violations=())
+
+
+def _try_imperfect(  # noqa: PLR0913, PLR0917
+    workload: Workload,
+    hardware: Hardware,
+    goal: Objective,
+    perfect: LayerResult | None,
+    began: float,
+    seconds: float | None,
+    should_stop: Stop,
+) -> "Found | None":
+    """Even imperfect mappings, as far as the time goes; `None` if the layer is not covered."""
+    from tilewright.mapper.imperfect import ImperfectSearch, compile_kernels
+    from tilewright.mapper.prepare import UncoveredError
+
+    if perfect is None or perfect.interrupted:
+        return None
+    waited = time.monotonic()
+    compile_kernels()
+    now = time.monotonic()
+    began += now - waited  # no budget pays for compiling
+    rest = PROOF_SECONDS if seconds is None else (began + seconds - now) * _PROOF_SHARE
+    search = ImperfectSearch(
+        make_evaluator(workload, hardware),
+        goal,
+        best=perfect.cost,
+        deadline=now + rest,
+        should_stop=should_stop,
+    )
+    try:
+        return search.run()
+    except UncoveredError:
+        return None
+
+
+def _proved_result(  # noqa: PLR0913, PLR0917
+    workload: Workload,
+    hardware: Hardware,
+    goal: Objective,
+    clipped: "Found",
+    perfect: LayerResult | None,
+    began: float,
+) -> LayerResult:
+    """What is proved of even imperfect mappings."""
+    assert perfect is not None
+    cost = clipped.cost
+    return replace(
+        perfect,
+        status=Status.INFEASIBLE if cost is None else Status.OPTIMAL,
+        cost=cost,
+        lower_bound=None if cost is None else goal.of(cost),
+        mapspace_size=Mapspace(workload, hardware, imperfect=True).size(),
+        evaluated=perfect.evaluated + clipped.evaluated,
+        seconds=time.monotonic() - began,
+    )
 
 
 @dataclass(frozen=True, slots=True)
