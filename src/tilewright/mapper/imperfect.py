@@ -20,6 +20,7 @@ from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Workload, conv2d
 from tilewright.mapper import imperfect_kernels as kernels
+from tilewright.mapper.floor import least_of
 from tilewright.mapper.imperfect_kernels import ANY_ORDER, Chain, Layer
 from tilewright.mapper.imperfect_tables import (
     PlanMaker,
@@ -149,6 +150,7 @@ class ImperfectSearch:
         return Found(self.best, bound, proved, self.evaluated, interrupted)
 
     def _prove(self) -> None:
+        self.bound = least_of(self.evaluator, self.objective)
         self.dims = [dim for dim, size in self.workload.sizes.items() if size > 1]
         spreads = tuple(
             list_spreads(self.workload, self.hardware, index) if level.fanout.copies > 1 else None
