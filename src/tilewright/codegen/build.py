@@ -82,7 +82,10 @@ def build_library(name: str, text: str, flags: tuple[str, ...]) -> Path:
             source = Path(scratch) / f"{name}.c"
             source.write_text(text, "utf-8")
             fresh = Path(scratch) / "fresh.so"
-            run_compiler(compiler, [*flags, *SHARED, str(source), "-o", str(fresh)])
+            libraries = [flag for flag in flags if flag.startswith("-l")]
+            rest = [flag for flag in flags if flag not in libraries]
+            files = [str(source), "-o", str(fresh), *libraries]
+            run_compiler(compiler, [*rest, *SHARED, *files])
             fresh.replace(library)
     except OSError as error:
         what = f"the cache {folder} cannot be written: {error.strerror or error}"

@@ -49,23 +49,28 @@ def emit(plan: Plan, comment: str) -> Program:
     """Write the program of a plan; `comment` stands at its head, in plain text."""
     name, shape = c_name(plan.shape.name), plan.shape
     text = Text()
-    text.line("/*\n" + _safe(comment) + " */")
+    text.line("/*\n" + safe_comment(comment) + " */")
     head = preamble(
         plan.target, shape.dtype, per_channel=shape.per_channel, max_pool=shape.pool == "max"
     )
     text.line(head)
     text.line()
-    if shape.per_channel:
-        emit_window(plan, text)
-    else:
-        emit_product(plan, text)
+    emit_blocks(plan, text)
     _emit_packing(plan, text, name)
     _emit_run(plan, text, name)
     declarations = _declarations(plan, name)
     return Program(name, str(text), _header(plan, name, declarations, comment), declarations, plan)
 
 
-def _safe(comment: str) -> str:
+def emit_blocks(plan: Plan, text: Text) -> None:
+    """Write the functions that compute a block of a plan."""
+    if plan.shape.per_channel:
+        emit_window(plan, text)
+    else:
+        emit_product(plan, text)
+
+
+def safe_comment(comment: str) -> str:
     """The comment, so that nothing in it ends it."""
     kept = comment.replace("*/", "* /").replace("/*", "/ *")
     lines = ("".join(c if c.isprintable() else "?" for c in line) for line in kept.split("\n"))
@@ -93,7 +98,7 @@ def _declarations(plan: Plan, name: str) -> str:
 def _header(plan: Plan, name: str, declarations: str, comment: str) -> str:
     layout = plan.layout
     guard = f"TILEWRIGHT_{name.upper()}_H"
-    first = _safe(comment.partition("\n\n")[0])
+    first = safe_comment(comment.partition("\n\n")[0])
     return f"""/*
 {first} *
  * {name} takes arrays as they come: image [batch][group][channel][row][column], weights
@@ -134,15 +139,20 @@ def _emit_packing(plan: Plan, text: Text, name: str) -> None:
         _pack_image(plan, text)
     text.line()
     with text.block(signatures["pack_weights"]):
-        if plan.shape.pool:
-            text.line("(void)weights, (void)bias, (void)packed;")
-        elif plan.shape.per_channel:
-            _pack_depthwise(plan, text)
-        else:
-            _pack_weights(plan, text)
+        emit_weight_packing(plan, text)
     text.line()
     with text.block(signatures["unpack_output"]):
         _unpack_output(plan, text)
+
+
+def emit_weight_packing(plan: Plan, text: Text) -> None:
+    """Write the body of a function of `weights`, `bias` and `packed`."""
+    if plan.shape.pool:
+        text.line("(void)weights, (void)bias, (void)packed;")
+    elif plan.shape.per_channel:
+        _pack_depthwise(plan, text)
+    else:
+        _pack_weights(plan, text)
 
 
 def _pack_image(plan: Plan, text: Text) -> None:
@@ -242,19 +252,24 @@ def _unpack_output(plan: Plan, text: Text) -> None:
             text.line("*output++ = from[pixel * LANES];")
 
 
+def emit_loops(plan: Plan, text: Text) -> None:
+    """Write the outer loops, in a function of `image`, `weights` and `output`."""
+    *loops, call = window_calls(plan) if plan.shape.per_channel else block_calls(plan)
+    if plan.blocking.threads > 1:
+        text.line(
+            f"#pragma omp parallel for collapse({len(loops)}) schedule(static) "
+            f"num_threads({plan.blocking.threads})"
+        )
+    for loop in loops:
+        text.line(loop)
+    text.line(f"    {call}")
+
+
 def _emit_run(plan: Plan, text: Text, name: str) -> None:
     signatures, layout = _signatures(plan, name), plan.layout
-    *loops, call = window_calls(plan) if plan.shape.per_channel else block_calls(plan)
     text.line()
     with text.block(signatures["run"]):
-        if plan.blocking.threads > 1:
-            text.line(
-                f"#pragma omp parallel for collapse({len(loops)}) schedule(static) "
-                f"num_threads({plan.blocking.threads})"
-            )
-        for loop in loops:
-            text.line(loop)
-        text.line(f"    {call}")
+        emit_loops(plan, text)
     sizes = (layout.image_elements, layout.weight_elements, layout.output_elements)
     padded = [-(-max(size, 1) // 16) * 16 for size in sizes]
     text.line()

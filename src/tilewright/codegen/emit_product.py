@@ -39,9 +39,9 @@ def _unrolled_row(plan: Plan, text: Text, vectors: int) -> None:
     names: dict[tuple[range, ...], str] = {}
     for run in pieces:
         if run.taps not in names:
-            names[run.taps] = f"tile_{vectors}x{run.width}_{len(names)}"
+            names[run.taps] = f"{plan.prefix}tile_{vectors}x{run.width}_{len(names)}"
             _unrolled_tile(plan, text, names[run.taps], vectors, run)
-    with text.block(f"static void row_{vectors}({_ROW})"):
+    with text.block(f"static void {plan.prefix}row_{vectors}({_ROW})"):
         for run in pieces:
             call = f"{names[run.taps]}(x, h, {{column}}, w, bias, y + {{at}} * LANES, {_ROW_CALL});"
             _over_run(plan, text, run, call)
@@ -121,12 +121,11 @@ def _rolled_row(plan: Plan, text: Text, vectors: int) -> None:
     full = [q for q in range(columns.places) if len(columns.valid(q)) == columns.taps]
     inner = range(full[0], full[-1] + 1) if full else range(0)
     wide = len(inner) // plan.blocking.width * plan.blocking.width
-    with text.block(f"static void row_{vectors}({_ROW})"):
+    with text.block(f"static void {plan.prefix}row_{vectors}({_ROW})"):
         _one_by_one(plan, text, vectors, range(inner.start))
         if wide:
-            call = (
-                f"tile_{vectors}x{plan.blocking.width}(x, h, {{column}}, w, bias, y + q * LANES, "
-            )
+            call = f"{plan.prefix}tile_{vectors}x{plan.blocking.width}"
+            call += "(x, h, {column}, w, bias, y + q * LANES, "
             call += f"{_ROW_CALL}, 0, {columns.taps});"
             stop = inner.start + wide
             loop = f"for (long q = {inner.start}; q < {stop}; q += {plan.blocking.width})"
@@ -144,7 +143,7 @@ def _one_by_one(plan: Plan, text: Text, vectors: int, places: range) -> None:
         low, high = clipped("column", columns.size, columns.taps, columns.dilation)
         text.line(f"const long t0 = {low};")
         text.line(f"const long t1 = {high};")
-        call = f"tile_{vectors}x1(x, h, column + t0 * {columns.dilation}, w, bias, "
+        call = f"{plan.prefix}tile_{vectors}x1(x, h, column + t0 * {columns.dilation}, w, bias, "
         call += f"y + q * LANES, {_ROW_CALL}, t0, t1);"
         text.line(call)
 
@@ -161,7 +160,7 @@ def clipped(start: str, size: int, taps: int, dilation: int) -> tuple[str, str]:
 
 def _rolled_tile(plan: Plan, text: Text, vectors: int, width: int) -> None:
     columns, lanes = plan.shape.columns, plan.layout.in_lanes
-    with text.block(f"static void tile_{vectors}x{width}({_TILE}, long t0, long t1)"):
+    with text.block(f"static void {plan.prefix}tile_{vectors}x{width}({_TILE}, long t0, long t1)"):
         _start_sums(plan, text, vectors, width)
         with (
             _channel_loops(plan, text, vectors),
@@ -251,7 +250,7 @@ def _emit_block(plan: Plan, text: Text) -> None:
     out_plane = rows.places * columns.places
     text.line("/* Rows [p0, p1) of the output channels of group k of image n, group g. */")
     with text.block(
-        "static void block(long n, long g, long p0, long p1, long k, "
+        f"static void {plan.prefix}block(long n, long g, long p0, long p1, long k, "
         "const element *restrict image, const element *restrict weights, element *restrict output)"
     ):
         text.line(f"const long vectors = {_vectors_of(groups, blocking.vectors)};")
@@ -311,7 +310,7 @@ def _row_of_block(plan: Plan, text: Text, widths: list[int]) -> None:
             text.open(f"if (vectors == {vectors})")
         elif place:
             text.open("else")
-        text.line(f"row_{vectors}({row});")
+        text.line(f"{plan.prefix}row_{vectors}({row});")
         if len(widths) > 1:
             text.close()
     tiles = -(-plan.shape.columns.places // plan.blocking.width)
@@ -329,4 +328,4 @@ def block_calls(plan: Plan) -> Iterator[str]:
     yield from inner if blocking.channels_outside else reversed(inner)
     stop = f"b * {blocking.rows} + {blocking.rows}"
     stop = f"{stop} < {rows.places} ? {stop} : {rows.places}"
-    yield f"block(n, g, b * {blocking.rows}, {stop}, k, image, weights, output);"
+    yield f"{plan.prefix}block(n, g, b * {blocking.rows}, {stop}, k, image, weights, output);"

@@ -177,11 +177,15 @@ def chunks(layout: Layout, blocking: Blocking) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A shape, cut for a target: all that a program's text follows from."""
+    """A shape, cut for a target: all that a program's text follows from.
+
+    `prefix` stands before the names of its functions, where several share a file.
+    """
 
     shape: Shape
     target: Target
     blocking: Blocking
+    prefix: str = ""
 
     @property
     def layout(self) -> Layout:
