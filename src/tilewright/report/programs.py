@@ -72,6 +72,7 @@ def _whole(program: NetworkProgram) -> list[Text]:
         lines.append(
             f"{verdict} {check.reference}: differs by {check.max_error:.1e} at most, "
             f"{check.allowed_error:.1e} are allowed"
+            + ("" if check.telling else " (all outputs are equal: this shows little)")
         )
     if program.seconds:
         speed = 2 * made.macs / program.seconds / 1e9
