@@ -42,7 +42,7 @@ def _join_in_place(network: Steps) -> tuple[Step, ...]:
     left = list[Step]()
     for step in reversed(network.steps):  # a joined tensor may itself be part of a larger one
         if isinstance(step, MoveStep) and _is_slice(step, network.buffers, places):
-            offset = step.first * step.target_form.pixels
+            offset = step.first * step.target_form.plane
             target = _resolved(step.target, places)
             places[step.sources[0].buffer] = Ref(target.buffer, target.offset + offset)
         else:

@@ -159,15 +159,18 @@ def _pack_image(plan: Plan, text: Text) -> None:
     shape, layout = plan.shape, plan.layout
     pixels = shape.rows.size * shape.columns.size
     channels = shape.groups if shape.per_channel else shape.inputs
+    blocks = shape.batch * layout.groups * layout.in_blocks
+    step = f"packed += {layout.image_plane * layout.in_lanes}L"
     with (
-        text.block(f"for (long i = 0; i < {shape.batch * layout.groups * layout.in_blocks}; i++)"),
+        text.block(f"for (long i = 0; i < {blocks}; i++, {step})"),
         text.block(f"for (long pixel = 0; pixel < {pixels}; pixel++)"),
         text.block(f"for (long lane = 0; lane < {layout.in_lanes}; lane++)"),
     ):
         text.line(f"const long group = i / {layout.in_blocks};")
         text.line(f"const long e = i % {layout.in_blocks} * {layout.in_lanes} + lane;")
         each = f"image[(group * {channels} + {{c}}) * {pixels} + pixel]"
-        text.line(f"*packed++ = {_element(plan, each, channels)};")
+        value = _element(plan, each, channels)
+        text.line(f"packed[pixel * {layout.in_lanes} + lane] = {value};")
 
 
 def _element(plan: Plan, each: str, channels: int) -> str:
@@ -246,7 +249,7 @@ def _unpack_output(plan: Plan, text: Text) -> None:
     ):
         text.line(
             f"const element *from = packed + (i * {layout.out_blocks} + c / LANES)"
-            f" * {pixels}L * LANES + c % LANES;"
+            f" * {layout.output_plane}L * LANES + c % LANES;"
         )
         with text.block(f"for (long pixel = 0; pixel < {pixels}; pixel++)"):
             text.line("*output++ = from[pixel * LANES];")

@@ -222,10 +222,10 @@ class _Emitter:
             yield from _move(step, sources[0], target)
             return
         form = step.form
-        sizes = f"{form.batch}, {form.channels}, {form.pixels}"
+        sizes = f"{form.batch}, {form.channels}, {form.pixels}, {form.plane}"
         if isinstance(step, ScaleStep):
             limits = f"{_number(step.low, '-')}, {_number(step.high)}"
-            blocks = f"{form.batch}, {form.per_group}, {form.pixels}"
+            blocks = f"{form.batch}, {form.per_group}, {form.pixels}, {form.plane}"
             yield f"step_scale({sources[0]}, {target}, {numbers}, {blocks}, {limits});"
         elif isinstance(step, AddStep):
             function = "step_multiply" if step.product else "step_add"
@@ -313,10 +313,11 @@ def _number(value: float | None, sign: str = "") -> str:
 def _move(step: MoveStep, source: str, target: str) -> Iterator[str]:
     x, y = step.source_form, step.target_form
     count = x.groups * x.channels
-    layouts = f"{x.channels}, {x.lanes}, {y.channels}, {y.lanes}, {step.first}, {step.split}"
+    layouts = f"{x.channels}, {x.lanes}, {x.plane}, {y.channels}, {y.lanes}, {y.plane}"
+    order = f"{step.first}, {step.split}"
     if x.batch == 1:
-        yield f"step_move({source}, {target}, {count}, {x.pixels}, {layouts});"
+        yield f"step_move({source}, {target}, {count}, {x.pixels}, {layouts}, {order});"
         return
     yield f"for (long n = 0; n < {x.batch}; n++)"
     steps = f"{source} + n * {x.image_elements}L, {target} + n * {y.image_elements}L"
-    yield f"    step_move({steps}, {count}, {x.pixels}, {layouts});"
+    yield f"    step_move({steps}, {count}, {x.pixels}, {layouts}, {order});"

@@ -175,7 +175,7 @@ def _rolled_tile(plan: Plan, text: Text, vectors: int, width: int) -> None:
 
 
 def _start_sums(plan: Plan, text: Text, vectors: int, width: int) -> None:
-    plane = plan.shape.rows.places * plan.shape.columns.places
+    plane = plan.layout.output_plane
     sums = [f"s{place}_{k}" for place in range(width) for k in range(vectors)]
     text.line(f"vec {', '.join(sums)};")
     with text.block("if (first)"):
@@ -189,7 +189,7 @@ def _start_sums(plan: Plan, text: Text, vectors: int, width: int) -> None:
 
 
 def _finish_sums(plan: Plan, text: Text, vectors: int, width: int) -> None:
-    plane = plan.shape.rows.places * plan.shape.columns.places
+    plane = plan.layout.output_plane
     sums = [(place, k) for k in range(vectors) for place in range(width)]
     if plan.shape.relu:
         with text.block("if (last)"):
@@ -218,7 +218,7 @@ class _channel_loops:  # noqa: N801 - used like a function
         if many:
             text.open(f"for (long c0 = 0; c0 < channels; c0 += {lanes})")
             text.line(f"const long some = channels - c0 < {lanes} ? channels - c0 : {lanes};")
-            text.line(f"const element *xb = x + c0 / {lanes} * {rows.size * line}L;")
+            text.line(f"const element *xb = x + c0 / {lanes} * {layout.image_plane * lanes}L;")
             text.line(f"const element *wb = w + c0 * {rows.taps * per_channel}L * LANES;")
             bound = "some"
         image, weights = ("xb", "wb") if many else ("x", "w")
@@ -243,11 +243,9 @@ class _channel_loops:  # noqa: N801 - used like a function
 def _emit_block(plan: Plan, text: Text) -> None:
     """The loops over chunks of input channels and over rows, of a block."""
     shape, layout, blocking = plan.shape, plan.layout, plan.blocking
-    rows, columns = shape.rows, shape.columns
     groups = vector_groups(layout, blocking)
     filters = layout.elements * shape.taps
-    image = rows.size * columns.size * layout.in_lanes
-    out_plane = rows.places * columns.places
+    image, out_plane = layout.image_plane * layout.in_lanes, layout.output_plane
     text.line("/* Rows [p0, p1) of the output channels of group k of image n, group g. */")
     with text.block(
         f"static void {plan.prefix}block(long n, long g, long p0, long p1, long k, "

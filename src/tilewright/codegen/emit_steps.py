@@ -15,22 +15,23 @@ from tilewright.codegen.steps import (
 )
 
 _MOVE = """
-/* Where the first pixel of a channel is, in [group][block of lanes][pixel][lane]. */
-INLINE long place_of(long channel, long channels, long lanes, long pixels)
+/* Where a channel begins, in [group][block of lanes][pixel][lane], blocks a plane apart. */
+INLINE long place_of(long channel, long channels, long lanes, long plane)
 {
     const long group = channel / channels, c = channel % channels;
     const long blocks = (channels + lanes - 1) / lanes;
-    return (group * blocks + c / lanes) * pixels * lanes + c % lanes;
+    return (group * blocks + c / lanes) * plane * lanes + c % lanes;
 }
 
 /* Channel c of one image becomes channel first + c % split * (count / split) + c / split. */
 static void step_move(const element *from, element *to, long count, long pixels, long from_channels,
-    long from_lanes, long to_channels, long to_lanes, long first, long split)
+    long from_lanes, long from_plane, long to_channels, long to_lanes, long to_plane, long first,
+    long split)
 {
     for (long c = 0; c < count; c++) {
         const long target = first + c % split * (count / split) + c / split;
-        const element *x = from + place_of(c, from_channels, from_lanes, pixels);
-        element *y = to + place_of(target, to_channels, to_lanes, pixels);
+        const element *x = from + place_of(c, from_channels, from_lanes, from_plane);
+        element *y = to + place_of(target, to_channels, to_lanes, to_plane);
         for (long pixel = 0; pixel < pixels; pixel++) y[pixel * to_lanes] = x[pixel * from_lanes];
     }
 }
@@ -44,14 +45,16 @@ INLINE vec smaller(vec a, vec b)
 
 /* factor * x + shift by channel; then no less than low, no more than high. */
 static void step_scale(const element *x, element *y, const element *numbers, long images,
-    long blocks, long pixels, element low, element high)
+    long blocks, long pixels, long plane, element low, element high)
 {
     const vec least = splat(&low), most = splat(&high);
     for (long i = 0; i < images * blocks; i++) {
         const vec factor = load(numbers + i % blocks * LANES);
         const vec shift = load(numbers + (blocks + i % blocks) * LANES);
-        for (long pixel = 0; pixel < pixels; pixel++, x += LANES, y += LANES)
-            store(y, smaller(larger(load(x) * factor + shift, least), most));
+        const element *from = x + i * plane * LANES;
+        element *to = y + i * plane * LANES;
+        for (long pixel = 0; pixel < pixels; pixel++, from += LANES, to += LANES)
+            store(to, smaller(larger(load(from) * factor + shift, least), most));
     }
 }
 
@@ -86,7 +89,7 @@ static void step_multiply(const element *a, const element *b, element *y, long e
 _NORM = """
 /* x / (bias + alpha / size * sum of squares)^beta, over the channels around each. */
 static void step_norm(const element *x, element *y, long images, long channels, long pixels,
-    long size, float alpha, float beta, float bias, element *squares)
+    long plane, long size, float alpha, float beta, float bias, element *squares)
 {
     const long blocks = (channels + LANES - 1) / LANES, before = (size - 1) / 2;
     const long padded = blocks * LANES + size;
@@ -94,12 +97,12 @@ static void step_norm(const element *x, element *y, long images, long channels, 
     for (long n = 0; n < images; n++)
         for (long pixel = 0; pixel < pixels; pixel++) {
             for (long c = 0; c < channels; c++) {
-                const element value = x[((n * blocks + c / LANES) * pixels + pixel) * LANES
+                const element value = x[((n * blocks + c / LANES) * plane + pixel) * LANES
                     + c % LANES];
                 squares[before + c] = value * value;
             }
             for (long k = 0; k < blocks; k++) {
-                const long at = ((n * blocks + k) * pixels + pixel) * LANES;
+                const long at = ((n * blocks + k) * plane + pixel) * LANES;
                 element sums[LANES];
                 vec sum = load(squares + k * LANES);
                 for (long i = 1; i < size; i++) sum += load(squares + k * LANES + i);
@@ -115,24 +118,25 @@ static void step_norm(const element *x, element *y, long images, long channels, 
 }
 """
 _SOFTMAX = """
-static void step_softmax(const element *x, element *y, long images, long channels, long pixels)
+static void step_softmax(const element *x, element *y, long images, long channels, long pixels,
+    long plane)
 {
     const long blocks = (channels + LANES - 1) / LANES;
     for (long i = 0; i < images * pixels; i++) {
-        const long start = (i / pixels * blocks * pixels + i % pixels) * LANES;
+        const long start = (i / pixels * blocks * plane + i % pixels) * LANES;
         element most = x[start];
         float total = 0;
         for (long c = 0; c < channels; c++) {
-            const element value = x[start + c / LANES * pixels * LANES + c % LANES];
+            const element value = x[start + c / LANES * plane * LANES + c % LANES];
             most = value > most ? value : most;
         }
         for (long c = 0; c < channels; c++) {
-            const long at = start + c / LANES * pixels * LANES + c % LANES;
+            const long at = start + c / LANES * plane * LANES + c % LANES;
             y[at] = expf(x[at] - most);
             total += y[at];
         }
         for (long c = 0; c < channels; c++)
-            y[start + c / LANES * pixels * LANES + c % LANES] /= total;
+            y[start + c / LANES * plane * LANES + c % LANES] /= total;
     }
 }
 """

@@ -176,8 +176,7 @@ class _block:  # noqa: N801 - used like a function
             "const element *restrict image, const element *restrict weights, "
             "element *restrict output)"
         )
-        image = shape.rows.size * shape.columns.size
-        output = shape.rows.places * shape.columns.places
+        image, output = layout.image_plane, layout.output_plane
         number = f"(n * {layout.out_blocks} + k)"
         text.line("(void)g;")
         text.line(f"const element *x = image + {number} * {image}L * LANES;")

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tilewright.codegen.shape import Shape
+from tilewright.codegen.tiling import plane_pixels
 
 Array = NDArray[Any]
 
@@ -43,7 +44,12 @@ class Blocks:
     @property
     def image_elements(self) -> int:
         """Elements of one image, those that only fill up included."""
-        return self.groups * self.per_group * self.lanes * self.pixels
+        return self.groups * self.per_group * self.lanes * self.plane
+
+    @property
+    def plane(self) -> int:
+        """Pixels from one block to the next."""
+        return plane_pixels(self.pixels, self.lanes)
 
     @property
     def elements(self) -> int:
