@@ -68,7 +68,8 @@ Counts = tuple[int, int]
 """Accesses to L2 and to L3: what L1 and what L2 fetch."""
 
 
-def count_ours(made: Generated, caches: Sequence[Cache]) -> Counts | None:
+def count_ours(made: Generated, caches: Sequence[Cache], *, kept: bool = False) -> Counts | None:
+    """What one of our programs fetches; `kept` counts nothing anew."""
     layout, program = made.choice.plan.layout, made.program
     sizes = (layout.image_elements, layout.weight_elements, layout.output_elements)
     body = f"""    float *x[] = {{{_numbers(sizes)}}};
@@ -76,17 +77,20 @@ def count_ours(made: Generated, caches: Sequence[Cache]) -> Counts | None:
     {program.name}_run(x[0], x[1], x[2]);"""
     sources = {"kernel.c": program.source}
     function = f"{program.name}_run"
-    return callgrind(function, program.declarations, body, sources, list(made.flags), caches)
+    flags = list(made.flags)
+    return callgrind(function, program.declarations, body, sources, flags, caches, kept=kept)
 
 
-def count_peer(peer: str, made: Generated, caches: Sequence[Cache]) -> Counts | None:
+def count_peer(
+    peer: str, made: Generated, caches: Sequence[Cache], *, kept: bool = False
+) -> Counts | None:
     """What a peer fetches for a layer; `None` if it is not installed."""
     conv = conv_of(made)
     values = ", ".join(str(getattr(conv, field)) for field, *_ in conv._fields_)
     sources = {"peers.c": (ROOT / "benchmarks" / "cpu_peers.c").read_text("utf-8")}
     flags = ["-O2", *AVX2.flags]
     if peer == "onednn":
-        return _count_onednn(values, sources, flags, caches)
+        return _count_onednn(values, sources, flags, caches, kept=kept)
     library = _blas(peer)
     if library is None:
         return None
@@ -100,7 +104,7 @@ def count_peer(peer: str, made: Generated, caches: Sequence[Cache]) -> Counts | 
     flush();
     im2col_run(c, sgemm, x[0], x[1], x[2], x[3]);"""
     declared = "void im2col_run(const void *, void *, float *, float *, float *, float *);"
-    return callgrind("im2col_run", declared, body, sources, flags, caches)
+    return callgrind("im2col_run", declared, body, sources, flags, caches, kept=kept)
 
 
 def _arrays(conv: Conv) -> str:
@@ -127,7 +131,12 @@ def _blas(peer: str) -> tuple[Path, str] | None:
 
 
 def _count_onednn(
-    values: str, sources: dict[str, str], flags: list[str], caches: Sequence[Cache]
+    values: str,
+    sources: dict[str, str],
+    flags: list[str],
+    caches: Sequence[Cache],
+    *,
+    kept: bool,
 ) -> Counts | None:
     """Debian's oneDNN, which runs on threads of OpenMP: one, here."""
     if not DEBIAN_ONEDNN.exists():
@@ -141,7 +150,8 @@ def _count_onednn(
     declared = "void *onednn_create(const void *); int onednn_run(void *);"
     declared += " const char *onednn_implementation(void *);"
     more = ["-DWITH_ONEDNN", f"-I{DEBIAN_ONEDNN.parent}", "-ldnnl"]
-    return callgrind("onednn_run", declared, body, sources, [*flags, *more], caches)
+    flags = [*flags, *more]
+    return callgrind("onednn_run", declared, body, sources, flags, caches, kept=kept)
 
 
 def callgrind(  # noqa: PLR0913, PLR0917
@@ -151,6 +161,8 @@ def callgrind(  # noqa: PLR0913, PLR0917
     sources: dict[str, str],
     flags: list[str],
     caches: Sequence[Cache],
+    *,
+    kept: bool = False,
 ) -> Counts | None:
     """Lines fetched into L1 and L2 while a function runs: misses of reads and of writes."""
     if not shutil.which("valgrind"):
@@ -158,14 +170,16 @@ def callgrind(  # noqa: PLR0913, PLR0917
     texts = sources | {"main.c": MAIN.format(include=include, body=body)}
     geometry = [f"{c.capacity_bytes},{c.ways},{c.line_bytes}" for c in caches[:2]]
     key = "\0".join([function, *geometry, *flags, *texts.values()])
-    kept = cache_folder() / "callgrind" / f"{sha256(key.encode()).hexdigest()[:32]}.json"
-    if kept.exists():
-        first, second = json.loads(kept.read_text("utf-8"))
+    file = cache_folder() / "callgrind" / f"{sha256(key.encode()).hexdigest()[:32]}.json"
+    if file.exists():
+        first, second = json.loads(file.read_text("utf-8"))
         return first, second
+    if kept:
+        return None
     with tempfile.TemporaryDirectory() as scratch:
         counts = _run(Path(scratch), function, texts, flags, geometry)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(counts), "utf-8")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(counts), "utf-8")
     return counts
 
 
