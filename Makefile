@@ -42,11 +42,11 @@ bench-curve: $(BIN)/tilewright ## how fast traffic curves are found: benchmarks/
 	$(BIN)/python benchmarks/curve.py
 
 bench-cpu: $(BIN)/tilewright ## our C programs against oneDNN, onnxruntime, OpenBLAS: benchmarks/CPU.md
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]' onednn onednn-devel onnxruntime scipy-openblas64
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]' onednn onednn-devel onnxruntime scipy-openblas64 mkl torch
 	$(BIN)/python benchmarks/cpu.py
 
 cpu-accesses: $(BIN)/tilewright ## lines our C programs and OpenBLAS fetch: docs/cpu-accesses.md
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]' scipy-openblas64
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]' scipy-openblas64 mkl
 	$(BIN)/python -m experiments.cpu
 
 bench-relaxed: $(BIN)/tilewright ## how fast it proves uneven and imperfect ones: benchmarks/RELAXED.md
