@@ -353,6 +353,7 @@ def main() -> None:
             print(network, work.name, speeds, row["blocking"], file=sys.stderr, flush=True)
     result = {"cpu": cpus.host().name, "geometry": cpus.host().geometry, "peak_gflops": peak}
     result |= {"openblas_core": peers.openblas_core, "rows": rows}
+    result["load"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     result["onednn_submission_us"] = submission * 1e6
     if options.json:
         options.json.write_text(json.dumps(result, indent=1), "utf-8")
@@ -376,7 +377,9 @@ def report(result: dict[str, Any], seconds: float) -> str:
         "",
         f"CPU: {result['cpu']}, {result['geometry']}. "
         f"Peak, multiply-adds in registers: {result['peak_gflops']:.0f} GF/s.",
-        f"OpenBLAS runs its {result['openblas_core'] or '(not installed)'} kernels.",
+        f"OpenBLAS runs its {result['openblas_core'] or '(not installed)'} kernels. "
+        f"Load average of the machine while this ran: {result['load']:.1f}; others share its",
+        "caches, and peers that hand work to threads of their own wait for them.",
     ]
     for kind in ("convolution", "depthwise"):
         some = [row for row in rows if row["kind"] == kind]

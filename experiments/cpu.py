@@ -110,8 +110,13 @@ def measure(  # noqa: PLR0913
     peers: Sequence[str],
     *,
     kept: bool = False,
-) -> Row:
+) -> Row | None:
+    """Count a layer; with `kept`, nothing anew, and `None` where no peer was counted before."""
     programs = {"fast": made_for(work, cpu, "time"), "lean": made_for(work, cpu, "accesses")}
+    found = {peer: count_peer(peer, programs["lean"], cpu.caches, kept=kept) for peer in peers}
+    theirs = {peer: counts for peer, counts in found.items() if counts}
+    if kept and not theirs:
+        return None
     ours, predicted, checked = dict[str, Counts](), dict[str, Counts](), dict[str, Counts]()
     for kind, made in programs.items():
         counted = simulate(made, cpu.caches)
@@ -122,9 +127,7 @@ def measure(  # noqa: PLR0913
         if 2 * work.macs < MOST_TWICE:
             again = count_ours(made, cpu.caches, kept=kept)
             checked |= {kind: again} if again else {}
-    found = {peer: count_peer(peer, programs["lean"], cpu.caches, kept=kept) for peer in peers}
     shape = programs["lean"].shape
-    theirs = {peer: counts for peer, counts in found.items() if counts}
     return Row(name, shape.taps, shape.per_channel, label, ours, predicted, checked, theirs)
 
 
@@ -277,6 +280,10 @@ def page(rows: Sequence[Row], found: list[tuple[float, float]]) -> str:
         "",
         "The largest misses are first layers: three channels make rows of 12 bytes a pixel, which",
         "fall on few sets of L1 (AlexNet's conv1 fetches 2.5 times what is predicted).",
+    ]
+    if not found:
+        return "\n".join(lines) + "\n"
+    lines += [
         "",
         "## The share of a cache",
         "",
@@ -351,12 +358,15 @@ def main() -> None:
     for label, cpu in machines.items():
         for name, work in sorted(layers_of(options.networks.split(",")), key=_size):
             row = measure(name, work, label, cpu, options.peers.split(","), kept=options.kept)
-            rows.append(row)
-            print(label[:8], name, row.ours, row.peers, file=sys.stderr, flush=True)
+            if row:
+                rows.append(row)
+                print(name, row.ours, row.peers, file=sys.stderr, flush=True)
     order = [name for name, _ in layers_of(options.networks.split(","))]
     rows.sort(key=lambda row: (row.geometry != rows[0].geometry, order.index(row.layer)))
     FIGURE.write_text(picture([r for r in rows if r.geometry == rows[0].geometry]), "utf-8")
-    (ROOT / "docs" / "cpu-accesses.md").write_text(page(rows, shares()), "utf-8")
+    (ROOT / "docs" / "cpu-accesses.md").write_text(
+        page(rows, [] if options.kept else shares()), "utf-8"
+    )
 
 
 def _size(layer: tuple[str, tw.Workload]) -> int:

@@ -54,6 +54,37 @@ def test_kernels_agree_with_the_reference(seed: int, target: str) -> None:
     check(case, load_kernel(made_of(case, target))(*case.data()))
 
 
+@pytest.mark.skipif("avx512_vnni" not in HOST.flags, reason="needs AVX-512 VNNI")
+@pytest.mark.parametrize("seed", [s for s in range(60) if draw_case(s).dtype == "int8"][:12])
+def test_fours_of_int8_agree_with_the_reference(seed: int) -> None:
+    """And pairs, which are for CPUs without these instructions."""
+    case = draw_case(seed)
+    fours = made_of(case, "avx512")
+    pairs = generate(
+        case.workload(),
+        target="avx512",
+        dtype="int8",
+        relu=case.relu,
+        cpu=replace(HOST, flags=HOST.flags - {"avx512_vnni"}),
+    )
+    assert ("vpdpbusd" in fours.program.source) != fours.shape.per_channel
+    assert "vpdpbusd" not in pairs.program.source
+    for made in (fours, pairs):
+        check(case, load_kernel(made)(*case.data()))
+
+
+@pytest.mark.skipif("avx512_vnni" not in HOST.flags, reason="needs AVX-512 VNNI")
+def test_a_wrong_shift_of_int8_is_seen() -> None:
+    """127 times the weights are taken off, not 128 times."""
+    case = base(dtype="int8")
+    made = generate(case.workload(), target="avx512", dtype="int8")
+    broken = made.program.source.replace("sum += 128 *", "sum += 127 *")
+    assert broken != made.program.source
+    wrong = replace(made, program=replace(made.program, source=broken))
+    with pytest.raises(AssertionError):
+        check(case, load_kernel(wrong)(*case.data()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 400))
 def test_many_kernels_agree_with_the_reference(seed: int) -> None:

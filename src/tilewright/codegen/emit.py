@@ -177,9 +177,23 @@ def _element(plan: Plan, each: str, channels: int) -> str:
     """The C of one packed element; `each` reads the user's array at channel `{c}`."""
     if plan.layout.per_element == 1:
         return f"e < {channels} ? {each.format(c='e')} : 0"
+    if plan.layout.is_shifted:
+        return _four(each, channels)
     low = f"2 * e < {channels} ? {each.format(c='2 * e')} : 0"
     high = f"2 * e + 1 < {channels} ? {each.format(c='(2 * e + 1)')} : 0"
     return f"(element)((uint32_t)(uint16_t)({low}) | (uint32_t)(uint16_t)({high}) << 16)"
+
+
+def _four(each: str, channels: int) -> str:
+    """Four channels in one element; the image is brought from -128..127 to 0..255."""
+    flip = "" if each.startswith("weights") else " ^ 0x80"
+    parts: list[str] = []
+    for place in range(4):
+        c = f"(4 * e + {place})" if place else "4 * e"
+        value = f"(uint8_t){each.format(c=c)}{flip}"
+        byte = f"(uint32_t)({c} < {channels} ? {value} : 0)"
+        parts.append(f"{byte} << {8 * place}" if place else byte)
+    return f"(element)({' | '.join(parts)})"
 
 
 def _pack_weights(plan: Plan, text: Text) -> None:
@@ -212,7 +226,28 @@ def _pack_weights(plan: Plan, text: Text) -> None:
             text.line(f"const long o = g * {shape.outputs} + out;")
             value = _element(plan, each, shape.inputs)
             text.line(f"*packed++ = out < {shape.outputs} ? {value} : 0;")
-    _pack_bias(plan, text, shape.outputs)
+    if layout.is_shifted:
+        _pack_shifted_bias(plan, text)
+    else:
+        _pack_bias(plan, text, shape.outputs)
+
+
+def _pack_shifted_bias(plan: Plan, text: Text) -> None:
+    """Behind the biases of each block: 128 times the sum of each tap's weights."""
+    shape, layout = plan.shape, plan.layout
+    with (
+        text.block(f"for (long i = 0; i < {layout.groups * layout.out_blocks}; i++)"),
+        text.block(f"for (long tap = -1; tap < {shape.taps}; tap++)"),
+        text.block("for (long lane = 0; lane < LANES; lane++)"),
+    ):
+        text.line(f"const long g = i / {layout.out_blocks};")
+        text.line(f"const long k = i % {layout.out_blocks} * LANES + lane;")
+        text.line(f"const long o = g * {shape.outputs} + k;")
+        text.line(f"element sum = bias && tap < 0 && k < {shape.outputs} ? bias[o] : 0;")
+        loop = f"for (long c = 0; c < {shape.inputs} && tap >= 0 && k < {shape.outputs}; c++)"
+        text.line(loop)
+        text.line(f"    sum += 128 * weights[(o * {shape.inputs} + c) * {shape.taps} + tap];")
+        text.line("*packed++ = sum;")
 
 
 def _blocks(first: int, some: int, lanes: int) -> list[tuple[int, int]]:

@@ -86,7 +86,7 @@ _TILE = (
 
 def _unrolled_tile(plan: Plan, text: Text, name: str, vectors: int, run: Run) -> None:
     with text.block(f"static void {name}({_TILE})"):
-        _start_sums(plan, text, vectors, run.width)
+        _start_sums(plan, text, vectors, run.width, run.taps)
         with _channel_loops(plan, text, vectors):
             for tap in range(plan.shape.columns.taps):
                 _tap(plan, text, vectors, run, tap)
@@ -174,18 +174,47 @@ def _rolled_tile(plan: Plan, text: Text, vectors: int, width: int) -> None:
         _finish_sums(plan, text, vectors, width)
 
 
-def _start_sums(plan: Plan, text: Text, vectors: int, width: int) -> None:
-    plane = plan.layout.output_plane
+def _start_sums(
+    plan: Plan, text: Text, vectors: int, width: int, taps: tuple[range, ...] | None = None
+) -> None:
+    """Sums begin with the bias, or where the chunk before left them.
+
+    `taps` are those of each place that are real; without them `t0` and `t1` say so.
+    """
+    plane, behind = plan.layout.output_plane, plan.layout.bias_elements
     sums = [f"s{place}_{k}" for place in range(width) for k in range(vectors)]
     text.line(f"vec {', '.join(sums)};")
     with text.block("if (first)"):
         for k in range(vectors):
-            value = f"load(bias + {k} * LANES)"
+            value = f"load(bias + {k * behind})"
             text.line(" = ".join([*(f"s{place}_{k}" for place in range(width)), value]) + ";")
+        if plan.layout.is_shifted:
+            _take_shift_off(plan, text, vectors, width, taps)
     with text.block("else"):
         for k in range(vectors):
             for place in range(width):
                 text.line(f"s{place}_{k} = load(y + ({k} * {plane}L + {place}) * LANES);")
+
+
+def _take_shift_off(
+    plan: Plan, text: Text, vectors: int, width: int, taps: tuple[range, ...] | None
+) -> None:
+    """From all sums: 128 times the weights of the taps that will be used."""
+    columns, behind = plan.shape.columns.taps, plan.layout.bias_elements
+    everywhere = list(range(width))
+    uses = {"s": everywhere}
+    if taps is not None:
+        each = {str(s): [place for place in everywhere if s in taps[place]] for s in range(columns)}
+        uses = {tap: places for tap, places in each.items() if places}
+    with text.block("for (long r = r0; r < r1; r++)"):
+        if taps is None:
+            text.line("for (long s = t0; s < t1; s++)")
+        with text.block(""):
+            for tap, places in uses.items():
+                for k in range(vectors):
+                    at = f"bias + {k * behind} + (1 + r * {columns} + {tap}) * LANES"
+                    work = " ".join(f"s{place}_{k} -= v;" for place in places)
+                    text.line(f"{{ const vec v = load({at}); {work} }}")
 
 
 def _finish_sums(plan: Plan, text: Text, vectors: int, width: int) -> None:
@@ -258,7 +287,7 @@ def _emit_block(plan: Plan, text: Text) -> None:
         )
         text.line(
             f"const element *bias = weights + {layout.filter_elements}L"
-            f" + (g * {layout.out_blocks} + kb) * LANES;"
+            f" + (g * {layout.out_blocks} + kb) * {layout.bias_elements}L;"
         )
         number = f"(n * {layout.groups} + g)"
         text.line(f"const element *x = image + {number} * {layout.in_blocks * image}L;")

@@ -19,7 +19,7 @@ from tilewright.codegen.cpu import Cpu
 from tilewright.codegen.describe import describe
 from tilewright.codegen.emit import Program, emit
 from tilewright.codegen.shape import Arrays, Ranks, Shape, read_shape
-from tilewright.codegen.targets import TARGETS, Target
+from tilewright.codegen.targets import AVX512, AVX512_VNNI, TARGETS, VNNI, Target
 from tilewright.codegen.tiling import Layout
 from tilewright.errors import InputError, MissingToolError, Problem, did_you_mean
 from tilewright.ir.workload import Workload
@@ -59,12 +59,7 @@ class Generated:
     @property
     def flags(self) -> tuple[str, ...]:
         """What the compiler is told."""
-        return compiler_flags(
-            self.target,
-            dtype=self.shape.dtype,
-            threads=self.choice.blocking.threads,
-            cpu_flags=self.cpu.flags,
-        )
+        return compiler_flags(self.target, threads=self.choice.blocking.threads)
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:
         """Write the `.c` and the `.h` file into a folder; returns their paths.
@@ -118,6 +113,8 @@ def generate(  # noqa: PLR0913
     machine = cpu or cpus.host()
     shape, arrays = read_shape(workload, dtype=dtype, relu=relu, pool=pool)
     chosen = find_target(machine, target)
+    if dtype == "int8" and chosen is AVX512 and VNNI in machine.flags:
+        chosen = AVX512_VNNI
     if threads < 1:
         raise InputError(Problem(f"{threads} threads: at least 1", "", workload.name))
     choice = choose_blocking(shape, machine, chosen, objective=objective, threads=threads)

@@ -74,9 +74,7 @@ class GeneratedNetwork:
     @property
     def flags(self) -> tuple[str, ...]:
         """What the compiler is told."""
-        flags = compiler_flags(
-            self.target, dtype="float32", threads=self.threads, cpu_flags=self.cpu.flags
-        )
+        flags = compiler_flags(self.target, threads=self.threads)
         return (*flags, "-fno-math-errno", "-lm")
 
     def weights(self) -> NDArray[np.float32]:

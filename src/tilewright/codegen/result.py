@@ -53,7 +53,7 @@ def examine(
     if not bench:
         return LayerProgram(made, repeat, kernel.library, result)
     speed = measure_kernel(kernel, seconds=seconds)
-    peak = measure_peak(made.cpu, made.target) if made.shape.dtype == "float32" else None
+    peak = measure_peak(made.target) if made.shape.dtype == "float32" else None
     accesses = simulate(made, made.cpu.caches)
     return LayerProgram(made, repeat, kernel.library, result, speed, peak, accesses)
 

@@ -71,12 +71,23 @@ class Layout:
 
     shape: Shape
     lanes: int
+    packed_int8: int = 2
 
     @property
     def per_element(self) -> int:
         """Channels of the image in one element."""
         shape = self.shape
-        return 2 if shape.dtype == "int8" and not shape.per_channel else 1
+        return self.packed_int8 if shape.dtype == "int8" and not shape.per_channel else 1
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the image is 128 more than it is, so that it is unsigned."""
+        return self.per_element == 4
+
+    @property
+    def bias_elements(self) -> int:
+        """Elements of the biases of a block; 128 times each tap's weights behind, if shifted."""
+        return self.lanes * (1 + self.shape.taps * self.is_shifted)
 
     @property
     def elements(self) -> int:
@@ -139,7 +150,7 @@ class Layout:
         """Elements of the packed weights with the biases."""
         if self.shape.pool:
             return 0
-        return self.filter_elements + self.groups * self.out_blocks * self.lanes
+        return self.filter_elements + self.groups * self.out_blocks * self.bias_elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,4 +231,4 @@ class Plan:
     @property
     def layout(self) -> Layout:
         """The packed arrays."""
-        return Layout(self.shape, self.target.lanes)
+        return Layout(self.shape, self.target.lanes, self.target.packed_int8)
