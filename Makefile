@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves bench-cpu cpu-accesses bench-relaxed bench-batch clean
+.PHONY: help demo test check test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves bench-cpu cpu-accesses bench-relaxed bench-batch clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ test: check ## every check, then every test that is not slow
 
 test-slow: $(VENV)/.tests-installed ## the tests that take long, too
 	$(BIN)/python -m pytest -n auto --slow
+
+test-codegen: $(VENV)/.tests-installed ## all tests of C programs: 400 random layers, 100 under sanitizers, nine real networks
+	$(BIN)/python -m pytest -n auto --slow tests/test_codegen.py tests/test_codegen_model.py tests/test_codegen_network.py
 
 golden: $(VENV)/.tests-installed ## write the golden files anew; read the difference before committing
 	$(BIN)/python -m pytest -n auto --update-golden

@@ -362,8 +362,9 @@ def main() -> None:
                 rows.append(row)
                 print(name, row.ours, row.peers, file=sys.stderr, flush=True)
     order = [name for name, _ in layers_of(options.networks.split(","))]
-    rows.sort(key=lambda row: (row.geometry != rows[0].geometry, order.index(row.layer)))
-    FIGURE.write_text(picture([r for r in rows if r.geometry == rows[0].geometry]), "utf-8")
+    first = next(iter(machines))
+    rows.sort(key=lambda row: (row.geometry != first, order.index(row.layer)))
+    FIGURE.write_text(picture([row for row in rows if row.geometry == first]), "utf-8")
     (ROOT / "docs" / "cpu-accesses.md").write_text(
         page(rows, [] if options.kept else shares()), "utf-8"
     )
