@@ -272,7 +272,7 @@ def page(rows: Sequence[Row], found: list[tuple[float, float]]) -> str:
         "What every program must fetch, weights, image and output once, is out of these goals'",
         "reach where it is most of the total: 1×1 and fully connected layers, and in L3 the deep",
         "3×3 layers whose weights alone are several times the L2 (layer4.0.conv2: 174,000 lines of",
-        "OpenBLAS's 203,000). Where a layer of ours fetches more from L3 than OpenBLAS, its image is",
+        "OpenBLAS's 203,000). Where ours fetches more from L3 than OpenBLAS, the image is",
         "fetched again for each block of output channels, having been pushed out of L2 by weights:",
         "no candidate has its chunks of input channels outermost, which would prevent that.",
         "",
