@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves bench-cpu cpu-accesses bench-relaxed bench-batch clean
+.PHONY: help demo test check test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves bench-cpu cpu-accesses bench-relaxed bench-batch clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ test: check ## every check, then every test that is not slow
 test-slow: $(VENV)/.tests-installed ## the tests that take long, too
 	$(BIN)/python -m pytest -n auto --slow
 
+test-codegen: $(VENV)/.tests-installed ## all tests of C programs: 400 random layers, 100 under sanitizers, nine real networks
+	$(BIN)/python -m pytest -n auto --slow tests/test_codegen.py tests/test_codegen_model.py tests/test_codegen_network.py
+
 golden: $(VENV)/.tests-installed ## write the golden files anew; read the difference before committing
 	$(BIN)/python -m pytest -n auto --update-golden
 
@@ -42,11 +45,11 @@ bench-curve: $(BIN)/tilewright ## how fast traffic curves are found: benchmarks/
 	$(BIN)/python benchmarks/curve.py
 
 bench-cpu: $(BIN)/tilewright ## our C programs against oneDNN, onnxruntime, OpenBLAS: benchmarks/CPU.md
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]' onednn onednn-devel onnxruntime scipy-openblas64
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]' onednn onednn-devel onnxruntime scipy-openblas64 mkl torch
 	$(BIN)/python benchmarks/cpu.py
 
 cpu-accesses: $(BIN)/tilewright ## lines our C programs and OpenBLAS fetch: docs/cpu-accesses.md
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]' scipy-openblas64
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]' scipy-openblas64 mkl
 	$(BIN)/python -m experiments.cpu
 
 bench-relaxed: $(BIN)/tilewright ## how fast it proves uneven and imperfect ones: benchmarks/RELAXED.md

@@ -1,8 +1,8 @@
-"""Our C programs against oneDNN, onnxruntime and im2col with OpenBLAS: writes benchmarks/CPU.md.
+"""Our C programs against oneDNN, PyTorch, onnxruntime and im2col with a BLAS: benchmarks/CPU.md.
 
 One core, CPU time, samples interleaved, medians. Weights and activations are packed before time is
 taken, for all but im2col, whose copy is part of it. What is not installed is left out:
-    pip install onednn onednn-devel onnxruntime scipy-openblas64
+    pip install onednn onednn-devel onnxruntime scipy-openblas64 mkl torch
 Run: python benchmarks/cpu.py [--seconds S] [--networks vgg16,…] [--json FILE]
 """
 
@@ -33,6 +33,7 @@ from tilewright.codegen.kernel import Generated, Kernel
 
 HERE = Path(__file__).parent
 NETWORKS = ("alexnet", "vgg16", "resnet18", "mobilenetv2")
+NAMES = ("onednn", "torch", "torch packed", "ort", "openblas", "mkl")
 SAMPLE_SECONDS = 0.004
 CORE = "one core, CPU time of the process"
 Array = NDArray[Any]
@@ -73,7 +74,7 @@ class Peers:
 
     library: Any
     onednn: bool
-    sgemm: Any = None
+    blas: dict[str, Any] = field(default_factory=dict[str, Any])
     openblas_core: str = ""
     keep: list[Any] = field(default_factory=list[Any])
 
@@ -86,8 +87,9 @@ class Peers:
         name = self.library.onednn_implementation(handle).decode()
         return (lambda: self.library.onednn_run(handle)), name
 
-    def openblas_run(self, conv: Conv) -> Run | None:
-        if self.sgemm is None:
+    def blas_run(self, name: str, conv: Conv) -> Run | None:
+        sgemm = self.blas.get(name)
+        if sgemm is None:
             return None
         depth = conv.inputs * conv.taps_r * conv.taps_s
         pixels = conv.rows * conv.columns
@@ -99,7 +101,30 @@ class Peers:
         pointers = [array.ctypes.data for array in arrays]
         self.keep.append(arrays)
         run = self.library.im2col_run
-        return lambda: run(ctypes.byref(conv), self.sgemm, *pointers)
+        return lambda: run(ctypes.byref(conv), sgemm, *pointers)
+
+    def torch_run(self, conv: Conv, *, packed: bool) -> Run | None:
+        """PyTorch's call of oneDNN: channels last, or its own format with weights packed before."""
+        symmetric = conv.top == conv.bottom and conv.left == conv.right
+        if not find_spec("torch") or not symmetric:
+            return None
+        torch: Any = import_module("torch")
+        torch.set_num_threads(1)
+        x = torch.randn(conv.batch, conv.groups * conv.inputs, conv.height, conv.width)
+        w = torch.randn(conv.groups * conv.outputs, conv.inputs, conv.taps_r, conv.taps_s)
+        x, w = (t.to(memory_format=torch.channels_last) for t in (x, w))
+        places = ([conv.top, conv.left], [conv.stride_h, conv.stride_w])
+        dilation = [conv.dilation_h, conv.dilation_w]
+        if packed:
+            ops = torch.ops.mkldnn
+            sizes = (*places, dilation, conv.groups)
+            ready = ops._reorder_convolution_weight(w, *sizes, list(x.shape))
+            self.keep.append((x, ready))
+            call = ops._convolution_pointwise
+            return _inference(torch, lambda: call(x, ready, None, *sizes, "none", [], ""))
+        conv2d = torch.nn.functional.conv2d
+        (padding, stride), self.keep = places, [*self.keep, (x, w)]
+        return _inference(torch, lambda: conv2d(x, w, None, stride, padding, dilation, conv.groups))
 
     def ort_run(self, conv: Conv) -> Run | None:
         if not find_spec("onnxruntime"):
@@ -141,6 +166,14 @@ class Peers:
         return lambda: session.run_with_iobinding(binding)
 
 
+def _inference(torch: Any, run: Run) -> Run:
+    def inner() -> object:
+        with torch.inference_mode():
+            return run()
+
+    return inner
+
+
 def random(size: int) -> Array:
     return np.random.default_rng(size).standard_normal(size, np.float32)
 
@@ -166,13 +199,18 @@ def load_peers() -> Peers:
         library.onednn_implementation.argtypes = [ctypes.c_void_p]
         library.onednn_implementation.restype = ctypes.c_char_p
     peers = Peers(library, onednn)
+    mkl = sorted((prefix / "lib").glob("libmkl_rt.so*"))
+    if mkl:
+        loaded = ctypes.CDLL(str(mkl[0]))
+        peers.blas["mkl"] = ctypes.cast(loaded.cblas_sgemm, ctypes.c_void_p)
+        peers.keep.append(loaded)
     if not find_spec("scipy_openblas64"):
         return peers
     where = Path(import_module("scipy_openblas64").get_lib_dir()) / "libscipy_openblas64_.so"
     blas = ctypes.CDLL(str(where))
     blas.scipy_openblas_set_num_threads64_(1)
     blas.scipy_openblas_get_corename64_.restype = ctypes.c_char_p
-    peers.sgemm = ctypes.cast(blas.scipy_cblas_sgemm64_, ctypes.c_void_p)
+    peers.blas["openblas"] = ctypes.cast(blas.scipy_cblas_sgemm64_, ctypes.c_void_p)
     peers.openblas_core = blas.scipy_openblas_get_corename64_().decode()
     peers.keep.append(blas)
     return peers
@@ -242,9 +280,10 @@ def measure(network: str, work: tw.Workload, peers: Peers, seconds: float) -> di
     found = peers.onednn_run(conv)
     if found:
         runs["onednn"] = found[0]
-    others = {"ort": peers.ort_run(conv)}
+    others = {"ort": peers.ort_run(conv), "torch": peers.torch_run(conv, packed=False)}
+    others["torch packed"] = peers.torch_run(conv, packed=True)
     if not shape.per_channel:
-        others["openblas"] = peers.openblas_run(conv)
+        others |= {name: peers.blas_run(name, conv) for name in ("openblas", "mkl")}
     runs |= {name: run for name, run in others.items() if run}
     times = interleave(runs, seconds)
     peers.keep.clear()
@@ -281,6 +320,7 @@ def with_onednn_found() -> None:
     driver = lib / "libintelocl.so"
     if driver.exists() and os.environ.get("OCL_ICD_FILENAMES") != str(driver):
         more = {"OCL_ICD_FILENAMES": str(driver), "LD_LIBRARY_PATH": str(lib)}
+        more |= {"MKL_INTERFACE_LAYER": "ILP64", "MKL_THREADING_LAYER": "SEQUENTIAL"}
         more |= {"DPCPP_CPU_NUM_CUS": "1", "OMP_NUM_THREADS": "1"}
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | more)
 
@@ -313,6 +353,7 @@ def main() -> None:
             print(network, work.name, speeds, row["blocking"], file=sys.stderr, flush=True)
     result = {"cpu": cpus.host().name, "geometry": cpus.host().geometry, "peak_gflops": peak}
     result |= {"openblas_core": peers.openblas_core, "rows": rows}
+    result["load"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     result["onednn_submission_us"] = submission * 1e6
     if options.json:
         options.json.write_text(json.dumps(result, indent=1), "utf-8")
@@ -329,11 +370,16 @@ def report(result: dict[str, Any], seconds: float) -> str:
         "whose copy is timed. GF/s are nominal: taps on padding count though programs skip them,",
         "so they may pass the peak on small images. oneDNN is its C API, layouts of its choice;",
         "its SYCL build spends some microseconds on each submission: the tables leave them in, the",
-        "summaries say both (the difference of two runs of a 1×1×16×16 convolution).",
+        "summaries say both (the difference of two runs of a 1×1×16×16 convolution). torch is",
+        "PyTorch's conv2d in channels last, which packs its weights on every call; *torch packed*",
+        "is the same with weights packed before, as its compiler would. MKL takes its AVX2 kernels",
+        "on AMD: it is no strong peer here.",
         "",
         f"CPU: {result['cpu']}, {result['geometry']}. "
         f"Peak, multiply-adds in registers: {result['peak_gflops']:.0f} GF/s.",
-        f"OpenBLAS runs its {result['openblas_core'] or '(not installed)'} kernels.",
+        f"OpenBLAS runs its {result['openblas_core'] or '(not installed)'} kernels. "
+        f"Load average of the machine while this ran: {result['load']:.1f}; others share its",
+        "caches, and peers that hand work to threads of their own wait for them.",
     ]
     for kind in ("convolution", "depthwise"):
         some = [row for row in rows if row["kind"] == kind]
@@ -344,9 +390,9 @@ def report(result: dict[str, Any], seconds: float) -> str:
 
 
 def _table(rows: list[dict[str, Any]], peak: float) -> list[str]:
-    names = ["onednn", "ort", "openblas"]
-    head = "| layer | MFLOP | ours GF/s | of peak, real taps | "
-    head += " | ".join(names) + " | ours/onednn | ours/ort | ours/openblas |"
+    names = [name for name in NAMES if any(name in row["gflops"] for row in rows)]
+    head = "| layer | MFLOP | ours GF/s | of peak, real taps | " + " | ".join(names) + " | "
+    head += " | ".join(f"ours/{name}" for name in names) + " |"
     lines = [head, "|" + "---|" * (head.count("|") - 1)]
     for row in rows:
         speed = row["gflops"]
@@ -361,9 +407,10 @@ def _table(rows: list[dict[str, Any]], peak: float) -> list[str]:
 
 
 def _summary(rows: list[dict[str, Any]], kind: str, submission_us: float) -> list[str]:
-    goals = {"onednn": "1.03, none below 0.97", "ort": "1.25", "openblas": "–"}
+    goals = {"onednn": "1.03, none below 0.97", "torch": "1.35", "torch packed": "1.35"}
+    goals |= {"ort": "1.25", "openblas": "–", "mkl": "–"}
     if kind == "depthwise":
-        goals = {"onednn": "1.5", "ort": "–"}
+        goals = {"onednn": "1.5", "torch": "–", "torch packed": "–", "ort": "–"}
     lines = ["| ours against | geometric mean | least | goal |", "|---|---|---|---|"]
     for name, goal in goals.items():
         ratios = [

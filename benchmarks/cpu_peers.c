@@ -23,10 +23,37 @@ typedef struct {
     const char *implementation;
 } onednn_t;
 
-static int fill(dnnl_memory_t memory, const_dnnl_memory_desc_t desc)
+/* The two interfaces of oneDNN, version 2 (as Debian 12 has it) and 3, as one. */
+#if DNNL_VERSION_MAJOR < 3
+typedef dnnl_memory_desc_t desc_t;
+typedef const dnnl_memory_desc_t *chosen_t;
+#define DESCRIBE(d, n, dims) \
+    dnnl_memory_desc_init_by_tag(d, (int)(n), dims, dnnl_f32, dnnl_format_tag_any)
+static int find(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const desc_t *md,
+    const int64_t *strides, const int64_t *dilates, const int64_t *before, const int64_t *after)
+{
+    dnnl_convolution_desc_t wanted;
+    return dnnl_dilated_convolution_forward_desc_init(&wanted, dnnl_forward_inference,
+               dnnl_convolution_direct, &md[0], &md[1], NULL, &md[2], strides, dilates, before,
+               after)
+        || dnnl_primitive_desc_create(pd, &wanted, NULL, engine, NULL);
+}
+#else
+typedef dnnl_memory_desc_t desc_t;
+typedef const_dnnl_memory_desc_t chosen_t;
+#define DESCRIBE(d, n, dims) \
+    dnnl_memory_desc_create_with_tag(d, (int)(n), dims, dnnl_f32, dnnl_format_tag_any)
+static int find(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const desc_t *md,
+    const int64_t *strides, const int64_t *dilates, const int64_t *before, const int64_t *after)
+{
+    return dnnl_convolution_forward_primitive_desc_create(pd, engine, dnnl_forward_inference,
+        dnnl_convolution_direct, md[0], md[1], NULL, md[2], strides, dilates, before, after, NULL);
+}
+#endif
+
+static int fill(dnnl_memory_t memory, size_t bytes)
 {
     void *data;
-    const size_t bytes = dnnl_memory_desc_get_size(desc);
     if (dnnl_memory_map_data(memory, &data)) return 1;
     for (size_t i = 0; i < bytes / 4; i++) ((float *)data)[i] = (float)(i * 7 % 13) / 13 - 0.5f;
     return dnnl_memory_unmap_data(memory, data) != dnnl_success;
@@ -43,24 +70,20 @@ void *onednn_create(const conv_t *c)
     dnnl_dims_t strides = {c->stride_h, c->stride_w};
     dnnl_dims_t dilates = {c->dilation_h - 1, c->dilation_w - 1};
     dnnl_dims_t before = {c->top, c->left}, after = {c->bottom, c->right};
-    dnnl_memory_desc_t md[3];
+    desc_t md[3];
     dnnl_primitive_desc_t pd;
     if (dnnl_engine_create(&o->engine, dnnl_cpu, 0)) return NULL;
     if (dnnl_stream_create(&o->stream, o->engine, dnnl_stream_default_flags)) return NULL;
-    dnnl_memory_desc_create_with_tag(&md[0], 4, x, dnnl_f32, dnnl_format_tag_any);
-    dnnl_memory_desc_create_with_tag(&md[1], c->groups > 1 ? 5 : 4, c->groups > 1 ? w2 : w1,
-        dnnl_f32, dnnl_format_tag_any);
-    dnnl_memory_desc_create_with_tag(&md[2], 4, y, dnnl_f32, dnnl_format_tag_any);
-    if (dnnl_convolution_forward_primitive_desc_create(&pd, o->engine, dnnl_forward_inference,
-            dnnl_convolution_direct, md[0], md[1], NULL, md[2], strides, dilates, before, after,
-            NULL))
-        return NULL;
+    DESCRIBE(&md[0], 4, x);
+    DESCRIBE(&md[1], c->groups > 1 ? 5 : 4, c->groups > 1 ? w2 : w1);
+    DESCRIBE(&md[2], 4, y);
+    if (find(&pd, o->engine, md, strides, dilates, before, after)) return NULL;
     dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &o->implementation);
     const dnnl_query_t which[3] = {dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_dst_md};
     for (int i = 0; i < 3; i++) {
-        const_dnnl_memory_desc_t chosen = dnnl_primitive_desc_query_md(pd, which[i], 0);
+        chosen_t chosen = dnnl_primitive_desc_query_md(pd, which[i], 0);
         if (dnnl_memory_create(&o->memory[i], chosen, o->engine, DNNL_MEMORY_ALLOCATE)) return NULL;
-        if (i < 2 && fill(o->memory[i], chosen)) return NULL;
+        if (i < 2 && fill(o->memory[i], dnnl_memory_desc_get_size(chosen))) return NULL;
     }
     return dnnl_primitive_create(&o->primitive, pd) ? NULL : o;
 }

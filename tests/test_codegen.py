@@ -54,6 +54,37 @@ def test_kernels_agree_with_the_reference(seed: int, target: str) -> None:
     check(case, load_kernel(made_of(case, target))(*case.data()))
 
 
+@pytest.mark.skipif("avx512_vnni" not in HOST.flags, reason="needs AVX-512 VNNI")
+@pytest.mark.parametrize("seed", [s for s in range(60) if draw_case(s).dtype == "int8"][:12])
+def test_fours_of_int8_agree_with_the_reference(seed: int) -> None:
+    """And pairs, which are for CPUs without these instructions."""
+    case = draw_case(seed)
+    fours = made_of(case, "avx512")
+    pairs = generate(
+        case.workload(),
+        target="avx512",
+        dtype="int8",
+        relu=case.relu,
+        cpu=replace(HOST, flags=HOST.flags - {"avx512_vnni"}),
+    )
+    assert ("vpdpbusd" in fours.program.source) != fours.shape.per_channel
+    assert "vpdpbusd" not in pairs.program.source
+    for made in (fours, pairs):
+        check(case, load_kernel(made)(*case.data()))
+
+
+@pytest.mark.skipif("avx512_vnni" not in HOST.flags, reason="needs AVX-512 VNNI")
+def test_a_wrong_shift_of_int8_is_seen() -> None:
+    """127 times the weights are taken off, not 128 times."""
+    case = base(dtype="int8")
+    made = generate(case.workload(), target="avx512", dtype="int8")
+    broken = made.program.source.replace("sum += 128 *", "sum += 127 *")
+    assert broken != made.program.source
+    wrong = replace(made, program=replace(made.program, source=broken))
+    with pytest.raises(AssertionError):
+        check(case, load_kernel(wrong)(*case.data()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 400))
 def test_many_kernels_agree_with_the_reference(seed: int) -> None:
@@ -220,8 +251,23 @@ int main(int count, char **files)
 """
 
 
+WATCH = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g")
+CROSS, EMULATOR = "aarch64-linux-gnu-gcc", ("qemu-aarch64-static", "qemu-aarch64")
+
+
 def run_sanitized(case: Case, target: str, folder: Path, edit: tuple[str, str] = ("", "")) -> Array:
     """Run the program alone, with exactly the memory that it may touch."""
+    return run_alone(case, target, folder, [find_compiler(), *WATCH], edit=edit)
+
+
+def run_alone(  # noqa: PLR0917
+    case: Case,
+    target: str,
+    folder: Path,
+    compiler: list[str],
+    runner: tuple[str, ...] = (),
+    edit: tuple[str, str] = ("", ""),
+) -> Array:
     made = made_of(case, target)
     image, weights, bias = case.data()
     rows, columns = made.shape.rows.size, made.shape.columns.size
@@ -248,13 +294,12 @@ def run_sanitized(case: Case, target: str, folder: Path, edit: tuple[str, str] =
     (folder / "main.c").write_text(text)
     (folder / "kernel.c").write_text(program.source.replace(*edit) if edit[0] else program.source)
     flags = [flag for flag in made.flags if flag != "-O2"]
-    watch = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"]
     sources = [str(folder / "main.c"), str(folder / "kernel.c")]
-    command = [find_compiler(), *flags, *watch, *sources, "-o", str(folder / "run")]
+    command = [*compiler, *flags, *sources, "-o", str(folder / "run")]
     subprocess.run(command, check=True)
     files = [str(folder / name) for name in ("image", "weights", "bias", "output")]
     done = subprocess.run(
-        [str(folder / "run"), *files], capture_output=True, text=True, check=False
+        [*runner, str(folder / "run"), *files], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[:2000]
     return np.fromfile(folder / "output", bias.dtype).reshape(case_shape(case))
@@ -273,6 +318,18 @@ def test_programs_are_clean_under_sanitizers(seed: int, tmp_path: Path) -> None:
     target = RUNNABLE[seed % len(RUNNABLE)]
     case = draw_case(seed)
     check(case, run_sanitized(case, target, tmp_path))
+
+
+@pytest.mark.skipif(
+    not shutil.which(CROSS) or not any(map(shutil.which, EMULATOR)),
+    reason="no cross compiler for aarch64, or no emulator (apt: gcc-aarch64-linux-gnu, qemu-user)",
+)
+@pytest.mark.parametrize("seed", range(30, 36))
+def test_neon_programs_run_in_an_emulator(seed: int, tmp_path: Path) -> None:
+    case = draw_case(seed)
+    emulator = next(filter(None, map(shutil.which, EMULATOR)))
+    got = run_alone(case, "neon", tmp_path, [CROSS, "-O2", "-static"], (emulator,))
+    check(case, got)
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ from tilewright.model.limit import DramLimit, dram_limit
 
 if TYPE_CHECKING:
     from tilewright.codegen.kernel import compile_layer as compile  # noqa: A004 - the verb's name
+    from tilewright.codegen.network import compile_network
 
 __version__ = "0.1.0"
 
@@ -80,6 +81,7 @@ __all__ = [
     "Workload",
     "compare_with_walk",
     "compile",
+    "compile_network",
     "conv2d",
     "cpu",
     "dram_limit",
@@ -106,9 +108,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """`compile`, which needs NumPy: `import tilewright` alone does not load it."""
+    """What needs NumPy, and is loaded when used: `compile`, `compile_network`."""
     if name == "compile":
         from tilewright.codegen.kernel import compile_layer
 
         return compile_layer
+    if name == "compile_network":
+        from tilewright.codegen.network import compile_network
+
+        return compile_network
     raise AttributeError(f"module `tilewright` has no attribute `{name}`")

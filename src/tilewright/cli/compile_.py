@@ -1,4 +1,7 @@
-"""The verb `compile`: a network in, a C program for every layer out; built, checked, measured."""
+"""The verb `compile`: a network in, C programs out; built, checked, measured.
+
+Owns: a program for every layer. One program for a whole ONNX file: `compile_network.py`.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tilewright.cli.compile_network import compile_whole, is_whole
 from tilewright.cli.options import (
     BatchOption,
     JsonOption,
@@ -59,16 +63,35 @@ def compile_command(  # noqa: PLR0913, PLR0917
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the .c and .h files there.")
     ] = None,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="Of an ONNX file, too, a program for every layer.")
+    ] = False,
     batch: BatchOption = None,
     shape: ShapeOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Write, build, check and measure a C program for every layer."""
+    """Write, build, check and measure C programs: of an ONNX file one for all, else one a layer."""
     from tilewright.codegen import cpu as cpus
     from tilewright.codegen.result import summarise
 
-    network = load(workload, batch=batch, shapes=parse_shapes(shape))
     machine = _for_here(cpus.load_cpu(cpu), cpus.host()) if cpu else cpus.host()
+    if is_whole(workload) and not per_layer:
+        from tilewright.codegen.network import generate_network
+
+        _check_whole(dtype=dtype, relu=relu, pool=pool)
+        whole = generate_network(
+            workload,
+            batch=batch,
+            shapes=parse_shapes(shape),
+            cpu=machine,
+            target=target,
+            threads=threads,
+            objective=objective,
+        )
+        return compile_whole(
+            workload, whole, run=run, bench=bench, seconds=seconds, out=out, json=json
+        )
+    network = load(workload, batch=batch, shapes=parse_shapes(shape))
     options = {"target": target, "dtype": dtype, "pool": pool, "objective": objective}
     made = _generate(network, machine, options, relu=relu, threads=threads)
     files = {one.workload.name: one.write(out) for one in made} if out else {}
@@ -86,6 +109,19 @@ def compile_command(  # noqa: PLR0913, PLR0917
         if out:
             print_problem(f"wrote {2 * len(files)} files to {out}")
     return WRONG if any(each.check and not each.check.correct for each in found) else 0
+
+
+def _check_whole(*, dtype: str, relu: bool, pool: str) -> None:
+    """Raise `InputError` for options that a whole network has no use for."""
+    problems: list[Problem] = []
+    if dtype != "float32":
+        what = f"--dtype {dtype}: whole networks are compiled for float32"
+        problems.append(Problem(what, "add --per-layer"))
+    if relu or pool != "sum":
+        what = "--relu and --pool: a graph says itself what its layers do"
+        problems.append(Problem(what, "leave them out, or add --per-layer"))
+    if problems:
+        raise InputError(problems)
 
 
 def _for_here(given: "Cpu", host: "Cpu") -> "Cpu":

@@ -70,7 +70,7 @@ def choose_blocking(
     if objective not in OBJECTIVES:
         fix = did_you_mean(objective, OBJECTIVES)
         raise InputError(Problem(f"there is no objective `{objective}`", fix))
-    layout = Layout(shape, target.lanes)
+    layout = Layout(shape, target.lanes, target.packed_int8)
     best: tuple[tuple[float, float], Plan] | None = None
     candidates = 0
     for blocking in _candidates(shape, layout, cpu, target, threads):

@@ -13,7 +13,7 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-from tilewright.codegen.targets import VNNI, Target
+from tilewright.codegen.targets import Target
 from tilewright.errors import MissingToolError, Problem
 
 FLAGS = ("-std=c11", "-O2", "-ffp-contract=fast", "-Wall", "-Wextra")
@@ -37,17 +37,10 @@ def find_compiler() -> str:
     raise MissingToolError(Problem(what, INSTALL))
 
 
-def compiler_flags(
-    target: Target, *, dtype: str, threads: int, cpu_flags: frozenset[str]
-) -> tuple[str, ...]:
+def compiler_flags(target: Target, *, threads: int) -> tuple[str, ...]:
     """What the compiler is told, besides the files."""
-    extra = ("-mavx512vnni",) if _uses_vnni(target, dtype, cpu_flags) else ()
     parallel = ("-fopenmp",) if threads > 1 else ("-Wno-unknown-pragmas",)
-    return (*FLAGS, *target.flags, *extra, *parallel)
-
-
-def _uses_vnni(target: Target, dtype: str, cpu_flags: frozenset[str]) -> bool:
-    return target.name == "avx512" and dtype == "int8" and VNNI in cpu_flags
+    return (*FLAGS, *target.flags, *parallel)
 
 
 def cache_folder() -> Path:
@@ -82,7 +75,10 @@ def build_library(name: str, text: str, flags: tuple[str, ...]) -> Path:
             source = Path(scratch) / f"{name}.c"
             source.write_text(text, "utf-8")
             fresh = Path(scratch) / "fresh.so"
-            run_compiler(compiler, [*flags, *SHARED, str(source), "-o", str(fresh)])
+            libraries = [flag for flag in flags if flag.startswith("-l")]
+            rest = [flag for flag in flags if flag not in libraries]
+            files = [str(source), "-o", str(fresh), *libraries]
+            run_compiler(compiler, [*rest, *SHARED, *files])
             fresh.replace(library)
     except OSError as error:
         what = f"the cache {folder} cannot be written: {error.strerror or error}"

@@ -28,7 +28,8 @@ def _nest(choice: Choice) -> Iterator[str]:
     blocking = choice.blocking
     yield f"The nest, as a mapping of {choice.traffic.workload.einsum}"
     if choice.plan.layout.per_element > 1:
-        yield "(C counts pairs of channels):"
+        some = {2: "pairs", 4: "fours"}[choice.plan.layout.per_element]
+        yield f"(C counts {some} of channels):"
     yield ""
     yield from format_mapping(choice.traffic.mapping).split("\n")
     yield ""

@@ -49,23 +49,28 @@ def emit(plan: Plan, comment: str) -> Program:
     """Write the program of a plan; `comment` stands at its head, in plain text."""
     name, shape = c_name(plan.shape.name), plan.shape
     text = Text()
-    text.line("/*\n" + _safe(comment) + " */")
+    text.line("/*\n" + safe_comment(comment) + " */")
     head = preamble(
         plan.target, shape.dtype, per_channel=shape.per_channel, max_pool=shape.pool == "max"
     )
     text.line(head)
     text.line()
-    if shape.per_channel:
-        emit_window(plan, text)
-    else:
-        emit_product(plan, text)
+    emit_blocks(plan, text)
     _emit_packing(plan, text, name)
     _emit_run(plan, text, name)
     declarations = _declarations(plan, name)
     return Program(name, str(text), _header(plan, name, declarations, comment), declarations, plan)
 
 
-def _safe(comment: str) -> str:
+def emit_blocks(plan: Plan, text: Text) -> None:
+    """Write the functions that compute a block of a plan."""
+    if plan.shape.per_channel:
+        emit_window(plan, text)
+    else:
+        emit_product(plan, text)
+
+
+def safe_comment(comment: str) -> str:
     """The comment, so that nothing in it ends it."""
     kept = comment.replace("*/", "* /").replace("/*", "/ *")
     lines = ("".join(c if c.isprintable() else "?" for c in line) for line in kept.split("\n"))
@@ -93,7 +98,7 @@ def _declarations(plan: Plan, name: str) -> str:
 def _header(plan: Plan, name: str, declarations: str, comment: str) -> str:
     layout = plan.layout
     guard = f"TILEWRIGHT_{name.upper()}_H"
-    first = _safe(comment.partition("\n\n")[0])
+    first = safe_comment(comment.partition("\n\n")[0])
     return f"""/*
 {first} *
  * {name} takes arrays as they come: image [batch][group][channel][row][column], weights
@@ -134,39 +139,61 @@ def _emit_packing(plan: Plan, text: Text, name: str) -> None:
         _pack_image(plan, text)
     text.line()
     with text.block(signatures["pack_weights"]):
-        if plan.shape.pool:
-            text.line("(void)weights, (void)bias, (void)packed;")
-        elif plan.shape.per_channel:
-            _pack_depthwise(plan, text)
-        else:
-            _pack_weights(plan, text)
+        emit_weight_packing(plan, text)
     text.line()
     with text.block(signatures["unpack_output"]):
         _unpack_output(plan, text)
+
+
+def emit_weight_packing(plan: Plan, text: Text) -> None:
+    """Write the body of a function of `weights`, `bias` and `packed`."""
+    if plan.shape.pool:
+        text.line("(void)weights, (void)bias, (void)packed;")
+    elif plan.shape.per_channel:
+        _pack_depthwise(plan, text)
+    else:
+        _pack_weights(plan, text)
 
 
 def _pack_image(plan: Plan, text: Text) -> None:
     shape, layout = plan.shape, plan.layout
     pixels = shape.rows.size * shape.columns.size
     channels = shape.groups if shape.per_channel else shape.inputs
+    blocks = shape.batch * layout.groups * layout.in_blocks
+    step = f"packed += {layout.image_plane * layout.in_lanes}L"
     with (
-        text.block(f"for (long i = 0; i < {shape.batch * layout.groups * layout.in_blocks}; i++)"),
+        text.block(f"for (long i = 0; i < {blocks}; i++, {step})"),
         text.block(f"for (long pixel = 0; pixel < {pixels}; pixel++)"),
         text.block(f"for (long lane = 0; lane < {layout.in_lanes}; lane++)"),
     ):
         text.line(f"const long group = i / {layout.in_blocks};")
         text.line(f"const long e = i % {layout.in_blocks} * {layout.in_lanes} + lane;")
         each = f"image[(group * {channels} + {{c}}) * {pixels} + pixel]"
-        text.line(f"*packed++ = {_element(plan, each, channels)};")
+        value = _element(plan, each, channels)
+        text.line(f"packed[pixel * {layout.in_lanes} + lane] = {value};")
 
 
 def _element(plan: Plan, each: str, channels: int) -> str:
     """The C of one packed element; `each` reads the user's array at channel `{c}`."""
     if plan.layout.per_element == 1:
         return f"e < {channels} ? {each.format(c='e')} : 0"
+    if plan.layout.is_shifted:
+        return _four(each, channels)
     low = f"2 * e < {channels} ? {each.format(c='2 * e')} : 0"
     high = f"2 * e + 1 < {channels} ? {each.format(c='(2 * e + 1)')} : 0"
     return f"(element)((uint32_t)(uint16_t)({low}) | (uint32_t)(uint16_t)({high}) << 16)"
+
+
+def _four(each: str, channels: int) -> str:
+    """Four channels in one element; the image is brought from -128..127 to 0..255."""
+    flip = "" if each.startswith("weights") else " ^ 0x80"
+    parts: list[str] = []
+    for place in range(4):
+        c = f"(4 * e + {place})" if place else "4 * e"
+        value = f"(uint8_t){each.format(c=c)}{flip}"
+        byte = f"(uint32_t)({c} < {channels} ? {value} : 0)"
+        parts.append(f"{byte} << {8 * place}" if place else byte)
+    return f"(element)({' | '.join(parts)})"
 
 
 def _pack_weights(plan: Plan, text: Text) -> None:
@@ -199,7 +226,28 @@ def _pack_weights(plan: Plan, text: Text) -> None:
             text.line(f"const long o = g * {shape.outputs} + out;")
             value = _element(plan, each, shape.inputs)
             text.line(f"*packed++ = out < {shape.outputs} ? {value} : 0;")
-    _pack_bias(plan, text, shape.outputs)
+    if layout.is_shifted:
+        _pack_shifted_bias(plan, text)
+    else:
+        _pack_bias(plan, text, shape.outputs)
+
+
+def _pack_shifted_bias(plan: Plan, text: Text) -> None:
+    """Behind the biases of each block: 128 times the sum of each tap's weights."""
+    shape, layout = plan.shape, plan.layout
+    with (
+        text.block(f"for (long i = 0; i < {layout.groups * layout.out_blocks}; i++)"),
+        text.block(f"for (long tap = -1; tap < {shape.taps}; tap++)"),
+        text.block("for (long lane = 0; lane < LANES; lane++)"),
+    ):
+        text.line(f"const long g = i / {layout.out_blocks};")
+        text.line(f"const long k = i % {layout.out_blocks} * LANES + lane;")
+        text.line(f"const long o = g * {shape.outputs} + k;")
+        text.line(f"element sum = bias && tap < 0 && k < {shape.outputs} ? bias[o] : 0;")
+        loop = f"for (long c = 0; c < {shape.inputs} && tap >= 0 && k < {shape.outputs}; c++)"
+        text.line(loop)
+        text.line(f"    sum += 128 * weights[(o * {shape.inputs} + c) * {shape.taps} + tap];")
+        text.line("*packed++ = sum;")
 
 
 def _blocks(first: int, some: int, lanes: int) -> list[tuple[int, int]]:
@@ -236,25 +284,30 @@ def _unpack_output(plan: Plan, text: Text) -> None:
     ):
         text.line(
             f"const element *from = packed + (i * {layout.out_blocks} + c / LANES)"
-            f" * {pixels}L * LANES + c % LANES;"
+            f" * {layout.output_plane}L * LANES + c % LANES;"
         )
         with text.block(f"for (long pixel = 0; pixel < {pixels}; pixel++)"):
             text.line("*output++ = from[pixel * LANES];")
 
 
+def emit_loops(plan: Plan, text: Text) -> None:
+    """Write the outer loops, in a function of `image`, `weights` and `output`."""
+    *loops, call = window_calls(plan) if plan.shape.per_channel else block_calls(plan)
+    if plan.blocking.threads > 1:
+        text.line(
+            f"#pragma omp parallel for collapse({len(loops)}) schedule(static) "
+            f"num_threads({plan.blocking.threads})"
+        )
+    for loop in loops:
+        text.line(loop)
+    text.line(f"    {call}")
+
+
 def _emit_run(plan: Plan, text: Text, name: str) -> None:
     signatures, layout = _signatures(plan, name), plan.layout
-    *loops, call = window_calls(plan) if plan.shape.per_channel else block_calls(plan)
     text.line()
     with text.block(signatures["run"]):
-        if plan.blocking.threads > 1:
-            text.line(
-                f"#pragma omp parallel for collapse({len(loops)}) schedule(static) "
-                f"num_threads({plan.blocking.threads})"
-            )
-        for loop in loops:
-            text.line(loop)
-        text.line(f"    {call}")
+        emit_loops(plan, text)
     sizes = (layout.image_elements, layout.weight_elements, layout.output_elements)
     padded = [-(-max(size, 1) // 16) * 16 for size in sizes]
     text.line()

@@ -39,9 +39,9 @@ def _unrolled_row(plan: Plan, text: Text, vectors: int) -> None:
     names: dict[tuple[range, ...], str] = {}
     for run in pieces:
         if run.taps not in names:
-            names[run.taps] = f"tile_{vectors}x{run.width}_{len(names)}"
+            names[run.taps] = f"{plan.prefix}tile_{vectors}x{run.width}_{len(names)}"
             _unrolled_tile(plan, text, names[run.taps], vectors, run)
-    with text.block(f"static void row_{vectors}({_ROW})"):
+    with text.block(f"static void {plan.prefix}row_{vectors}({_ROW})"):
         for run in pieces:
             call = f"{names[run.taps]}(x, h, {{column}}, w, bias, y + {{at}} * LANES, {_ROW_CALL});"
             _over_run(plan, text, run, call)
@@ -86,7 +86,7 @@ _TILE = (
 
 def _unrolled_tile(plan: Plan, text: Text, name: str, vectors: int, run: Run) -> None:
     with text.block(f"static void {name}({_TILE})"):
-        _start_sums(plan, text, vectors, run.width)
+        _start_sums(plan, text, vectors, run.width, run.taps)
         with _channel_loops(plan, text, vectors):
             for tap in range(plan.shape.columns.taps):
                 _tap(plan, text, vectors, run, tap)
@@ -121,12 +121,11 @@ def _rolled_row(plan: Plan, text: Text, vectors: int) -> None:
     full = [q for q in range(columns.places) if len(columns.valid(q)) == columns.taps]
     inner = range(full[0], full[-1] + 1) if full else range(0)
     wide = len(inner) // plan.blocking.width * plan.blocking.width
-    with text.block(f"static void row_{vectors}({_ROW})"):
+    with text.block(f"static void {plan.prefix}row_{vectors}({_ROW})"):
         _one_by_one(plan, text, vectors, range(inner.start))
         if wide:
-            call = (
-                f"tile_{vectors}x{plan.blocking.width}(x, h, {{column}}, w, bias, y + q * LANES, "
-            )
+            call = f"{plan.prefix}tile_{vectors}x{plan.blocking.width}"
+            call += "(x, h, {column}, w, bias, y + q * LANES, "
             call += f"{_ROW_CALL}, 0, {columns.taps});"
             stop = inner.start + wide
             loop = f"for (long q = {inner.start}; q < {stop}; q += {plan.blocking.width})"
@@ -144,7 +143,7 @@ def _one_by_one(plan: Plan, text: Text, vectors: int, places: range) -> None:
         low, high = clipped("column", columns.size, columns.taps, columns.dilation)
         text.line(f"const long t0 = {low};")
         text.line(f"const long t1 = {high};")
-        call = f"tile_{vectors}x1(x, h, column + t0 * {columns.dilation}, w, bias, "
+        call = f"{plan.prefix}tile_{vectors}x1(x, h, column + t0 * {columns.dilation}, w, bias, "
         call += f"y + q * LANES, {_ROW_CALL}, t0, t1);"
         text.line(call)
 
@@ -161,7 +160,7 @@ def clipped(start: str, size: int, taps: int, dilation: int) -> tuple[str, str]:
 
 def _rolled_tile(plan: Plan, text: Text, vectors: int, width: int) -> None:
     columns, lanes = plan.shape.columns, plan.layout.in_lanes
-    with text.block(f"static void tile_{vectors}x{width}({_TILE}, long t0, long t1)"):
+    with text.block(f"static void {plan.prefix}tile_{vectors}x{width}({_TILE}, long t0, long t1)"):
         _start_sums(plan, text, vectors, width)
         with (
             _channel_loops(plan, text, vectors),
@@ -175,22 +174,51 @@ def _rolled_tile(plan: Plan, text: Text, vectors: int, width: int) -> None:
         _finish_sums(plan, text, vectors, width)
 
 
-def _start_sums(plan: Plan, text: Text, vectors: int, width: int) -> None:
-    plane = plan.shape.rows.places * plan.shape.columns.places
+def _start_sums(
+    plan: Plan, text: Text, vectors: int, width: int, taps: tuple[range, ...] | None = None
+) -> None:
+    """Sums begin with the bias, or where the chunk before left them.
+
+    `taps` are those of each place that are real; without them `t0` and `t1` say so.
+    """
+    plane, behind = plan.layout.output_plane, plan.layout.bias_elements
     sums = [f"s{place}_{k}" for place in range(width) for k in range(vectors)]
     text.line(f"vec {', '.join(sums)};")
     with text.block("if (first)"):
         for k in range(vectors):
-            value = f"load(bias + {k} * LANES)"
+            value = f"load(bias + {k * behind})"
             text.line(" = ".join([*(f"s{place}_{k}" for place in range(width)), value]) + ";")
+        if plan.layout.is_shifted:
+            _take_shift_off(plan, text, vectors, width, taps)
     with text.block("else"):
         for k in range(vectors):
             for place in range(width):
                 text.line(f"s{place}_{k} = load(y + ({k} * {plane}L + {place}) * LANES);")
 
 
+def _take_shift_off(
+    plan: Plan, text: Text, vectors: int, width: int, taps: tuple[range, ...] | None
+) -> None:
+    """From all sums: 128 times the weights of the taps that will be used."""
+    columns, behind = plan.shape.columns.taps, plan.layout.bias_elements
+    everywhere = list(range(width))
+    uses = {"s": everywhere}
+    if taps is not None:
+        each = {str(s): [place for place in everywhere if s in taps[place]] for s in range(columns)}
+        uses = {tap: places for tap, places in each.items() if places}
+    with text.block("for (long r = r0; r < r1; r++)"):
+        if taps is None:
+            text.line("for (long s = t0; s < t1; s++)")
+        with text.block(""):
+            for tap, places in uses.items():
+                for k in range(vectors):
+                    at = f"bias + {k * behind} + (1 + r * {columns} + {tap}) * LANES"
+                    work = " ".join(f"s{place}_{k} -= v;" for place in places)
+                    text.line(f"{{ const vec v = load({at}); {work} }}")
+
+
 def _finish_sums(plan: Plan, text: Text, vectors: int, width: int) -> None:
-    plane = plan.shape.rows.places * plan.shape.columns.places
+    plane = plan.layout.output_plane
     sums = [(place, k) for k in range(vectors) for place in range(width)]
     if plan.shape.relu:
         with text.block("if (last)"):
@@ -219,7 +247,7 @@ class _channel_loops:  # noqa: N801 - used like a function
         if many:
             text.open(f"for (long c0 = 0; c0 < channels; c0 += {lanes})")
             text.line(f"const long some = channels - c0 < {lanes} ? channels - c0 : {lanes};")
-            text.line(f"const element *xb = x + c0 / {lanes} * {rows.size * line}L;")
+            text.line(f"const element *xb = x + c0 / {lanes} * {layout.image_plane * lanes}L;")
             text.line(f"const element *wb = w + c0 * {rows.taps * per_channel}L * LANES;")
             bound = "some"
         image, weights = ("xb", "wb") if many else ("x", "w")
@@ -244,14 +272,12 @@ class _channel_loops:  # noqa: N801 - used like a function
 def _emit_block(plan: Plan, text: Text) -> None:
     """The loops over chunks of input channels and over rows, of a block."""
     shape, layout, blocking = plan.shape, plan.layout, plan.blocking
-    rows, columns = shape.rows, shape.columns
     groups = vector_groups(layout, blocking)
     filters = layout.elements * shape.taps
-    image = rows.size * columns.size * layout.in_lanes
-    out_plane = rows.places * columns.places
+    image, out_plane = layout.image_plane * layout.in_lanes, layout.output_plane
     text.line("/* Rows [p0, p1) of the output channels of group k of image n, group g. */")
     with text.block(
-        "static void block(long n, long g, long p0, long p1, long k, "
+        f"static void {plan.prefix}block(long n, long g, long p0, long p1, long k, "
         "const element *restrict image, const element *restrict weights, element *restrict output)"
     ):
         text.line(f"const long vectors = {_vectors_of(groups, blocking.vectors)};")
@@ -261,7 +287,7 @@ def _emit_block(plan: Plan, text: Text) -> None:
         )
         text.line(
             f"const element *bias = weights + {layout.filter_elements}L"
-            f" + (g * {layout.out_blocks} + kb) * LANES;"
+            f" + (g * {layout.out_blocks} + kb) * {layout.bias_elements}L;"
         )
         number = f"(n * {layout.groups} + g)"
         text.line(f"const element *x = image + {number} * {layout.in_blocks * image}L;")
@@ -311,7 +337,7 @@ def _row_of_block(plan: Plan, text: Text, widths: list[int]) -> None:
             text.open(f"if (vectors == {vectors})")
         elif place:
             text.open("else")
-        text.line(f"row_{vectors}({row});")
+        text.line(f"{plan.prefix}row_{vectors}({row});")
         if len(widths) > 1:
             text.close()
     tiles = -(-plan.shape.columns.places // plan.blocking.width)
@@ -329,4 +355,4 @@ def block_calls(plan: Plan) -> Iterator[str]:
     yield from inner if blocking.channels_outside else reversed(inner)
     stop = f"b * {blocking.rows} + {blocking.rows}"
     stop = f"{stop} < {rows.places} ? {stop} : {rows.places}"
-    yield f"block(n, g, b * {blocking.rows}, {stop}, k, image, weights, output);"
+    yield f"{plan.prefix}block(n, g, b * {blocking.rows}, {stop}, k, image, weights, output);"

@@ -29,7 +29,7 @@ def _unrolled(plan: Plan, text: Text, rows: list[Run], columns: list[Run]) -> No
     for row in rows:
         for run in columns:
             if (row.taps, run.taps) not in names:
-                name = f"tile_{run.width}_{len(names)}"
+                name = f"{plan.prefix}tile_{run.width}_{len(names)}"
                 names[row.taps, run.taps] = name
                 _tile(plan, text, name, row, run)
     with _block(plan, text):
@@ -168,14 +168,15 @@ class _block:  # noqa: N801 - used like a function
         self._plan, self._text = plan, text
 
     def __enter__(self) -> None:
-        shape, layout, text = self._plan.shape, self._plan.layout, self._text
+        plan, text = self._plan, self._text
+        shape, layout = plan.shape, plan.layout
         text.line("/* Rows [p0, p1) of block k of channels of image n. */")
         text.open(
-            "static void block(long n, long g, long p0, long p1, long k, const element *restrict "
-            "image, const element *restrict weights, element *restrict output)"
+            f"static void {plan.prefix}block(long n, long g, long p0, long p1, long k, "
+            "const element *restrict image, const element *restrict weights, "
+            "element *restrict output)"
         )
-        image = shape.rows.size * shape.columns.size
-        output = shape.rows.places * shape.columns.places
+        image, output = layout.image_plane, layout.output_plane
         number = f"(n * {layout.out_blocks} + k)"
         text.line("(void)g;")
         text.line(f"const element *x = image + {number} * {image}L * LANES;")
@@ -199,4 +200,4 @@ def window_calls(plan: Plan) -> Iterator[str]:
     yield f"for (long b = 0; b < {blocks}; b++)"
     stop = f"b * {blocking.rows} + {blocking.rows}"
     stop = f"{stop} < {rows.places} ? {stop} : {rows.places}"
-    yield f"block(n, 0, b * {blocking.rows}, {stop}, k, image, weights, output);"
+    yield f"{plan.prefix}block(n, 0, b * {blocking.rows}, {stop}, k, image, weights, output);"

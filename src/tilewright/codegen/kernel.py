@@ -19,7 +19,7 @@ from tilewright.codegen.cpu import Cpu
 from tilewright.codegen.describe import describe
 from tilewright.codegen.emit import Program, emit
 from tilewright.codegen.shape import Arrays, Ranks, Shape, read_shape
-from tilewright.codegen.targets import TARGETS, Target
+from tilewright.codegen.targets import AVX512, AVX512_VNNI, TARGETS, VNNI, Target
 from tilewright.codegen.tiling import Layout
 from tilewright.errors import InputError, MissingToolError, Problem, did_you_mean
 from tilewright.ir.workload import Workload
@@ -59,12 +59,7 @@ class Generated:
     @property
     def flags(self) -> tuple[str, ...]:
         """What the compiler is told."""
-        return compiler_flags(
-            self.target,
-            dtype=self.shape.dtype,
-            threads=self.choice.blocking.threads,
-            cpu_flags=self.cpu.flags,
-        )
+        return compiler_flags(self.target, threads=self.choice.blocking.threads)
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:
         """Write the `.c` and the `.h` file into a folder; returns their paths.
@@ -117,7 +112,9 @@ def generate(  # noqa: PLR0913
     """
     machine = cpu or cpus.host()
     shape, arrays = read_shape(workload, dtype=dtype, relu=relu, pool=pool)
-    chosen = _target(machine, target)
+    chosen = find_target(machine, target)
+    if dtype == "int8" and chosen is AVX512 and VNNI in machine.flags:
+        chosen = AVX512_VNNI
     if threads < 1:
         raise InputError(Problem(f"{threads} threads: at least 1", "", workload.name))
     choice = choose_blocking(shape, machine, chosen, objective=objective, threads=threads)
@@ -125,7 +122,8 @@ def generate(  # noqa: PLR0913
     return Generated(workload, shape, arrays, machine, chosen, choice, program)
 
 
-def _target(cpu: Cpu, name: str) -> Target:
+def find_target(cpu: Cpu, name: str) -> Target:
+    """The instruction set of that name; `native` is the CPU's best. Raises `InputError`."""
     if name == "native":
         return cpu.native()
     if name not in TARGETS:
@@ -183,13 +181,14 @@ def load_kernel(made: Generated) -> "Kernel":
     if not machine.supports(made.target):
         what = f"this machine ({machine.name}) does not run {made.target.name}"
         raise InputError(Problem(what, f"use {machine.native().name}", made.workload.name))
-    ffi = _make_ffi()
+    ffi = make_ffi()
     library = build_library(made.program.name, made.program.source, made.flags)
     ffi.cdef(made.program.declarations)
     return Kernel(made, library, ffi, ffi.dlopen(str(library)))
 
 
-def _make_ffi() -> "FFI":
+def make_ffi() -> "FFI":
+    """A foreign function interface. Raises `MissingToolError` without cffi."""
     try:
         from cffi import FFI
     except ImportError:
@@ -334,10 +333,7 @@ class Kernel:
 
     def _empty(self, elements: int) -> Array:
         """An array that begins at a line of the caches."""
-        wanted = np.dtype(_SUMS[self.made.shape.dtype])
-        raw = np.empty(elements * wanted.itemsize + ALIGNMENT_BYTES, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT_BYTES
-        return raw[start : start + elements * wanted.itemsize].view(wanted)
+        return empty_aligned(elements, np.dtype(_SUMS[self.made.shape.dtype]))
 
     def _call(self, function: str, *arrays: Array | None) -> None:
         pointers = [
@@ -357,6 +353,13 @@ class Kernel:
             found = f"the {what} has shape {array.shape}, expected {arrays.user_shape(ranks)}"
             raise InputError(Problem(found, "", shape.name))
         return _to_canonical(fitting.reshape(sizes), ranks[0], order)
+
+
+def empty_aligned(elements: int, dtype: np.dtype[Any]) -> Array:
+    """An array that begins at a line of the caches."""
+    raw = np.empty(elements * dtype.itemsize + ALIGNMENT_BYTES, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT_BYTES
+    return raw[start : start + elements * dtype.itemsize].view(dtype)
 
 
 def _pointer(array: Array) -> str:

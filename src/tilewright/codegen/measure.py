@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from tilewright.codegen.build import build_library, compiler_flags
-from tilewright.codegen.cpu import Cpu
 from tilewright.codegen.kernel import Kernel
 from tilewright.codegen.targets import Target, preamble
 
@@ -77,7 +76,7 @@ def packed_run(kernel: Kernel) -> Any:
 
 
 @lru_cache
-def measure_peak(cpu: Cpu, target: Target) -> float | None:
+def measure_peak(target: Target) -> float | None:
     """The multiply-adds of float32 of one core in Gflop/s, sums in registers, best of several.
 
     `None` for a target whose multiply-adds are left to the compiler.
@@ -98,7 +97,7 @@ def measure_peak(cpu: Cpu, target: Target) -> float | None:
         "}",
         "",
     ]
-    flags = compiler_flags(target, dtype="float32", threads=1, cpu_flags=cpu.flags)
+    flags = compiler_flags(target, threads=1)
     library = ctypes.CDLL(str(build_library("peak", "\n".join(text), flags)))
     library.peak.argtypes = [ctypes.c_long, ctypes.c_void_p]
     out, rounds, best = np.zeros(target.lanes, np.float32), 1_000_000, 0.0

@@ -53,7 +53,7 @@ def examine(
     if not bench:
         return LayerProgram(made, repeat, kernel.library, result)
     speed = measure_kernel(kernel, seconds=seconds)
-    peak = measure_peak(made.cpu, made.target) if made.shape.dtype == "float32" else None
+    peak = measure_peak(made.target) if made.shape.dtype == "float32" else None
     accesses = simulate(made, made.cpu.caches)
     return LayerProgram(made, repeat, kernel.library, result, speed, peak, accesses)
 
@@ -97,11 +97,11 @@ def _layer(cpu: Cpu, program: LayerProgram) -> dict[str, Any]:
         "library": None if program.library is None else str(program.library),
         "accesses": {
             "geometry": cpu.geometry,
-            "predicted": _by_level([part.total_lines for part in traffic.caches]),
+            "predicted": by_level([part.total_lines for part in traffic.caches]),
         },
     }
     if program.accesses:
-        document["accesses"]["ours"] = _by_level(program.accesses.lines)
+        document["accesses"]["ours"] = by_level(program.accesses.lines)
     if program.check:
         document |= {"correct": program.check.correct, "max_error": program.check.max_error}
         document["allowed_error"] = program.check.allowed_error
@@ -112,7 +112,7 @@ def _layer(cpu: Cpu, program: LayerProgram) -> dict[str, Any]:
     return document
 
 
-def _by_level(lines: Sequence[int]) -> dict[str, int]:
+def by_level(lines: Sequence[int]) -> dict[str, int]:
     """Lines by where they come from: what L1 fetches are accesses to L2, and so on outwards."""
     names = [*_NAMES[: len(lines) - 1], "dram"]
     return dict(zip(names, lines, strict=False))

@@ -4,11 +4,11 @@ Owns: the targets and the few C functions at the head of every program. All else
 for every target.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import dedent
 
 ELEMENT = {"float32": "float", "int8": "int32_t"}
-"""What packed arrays consist of. For int8 an element is two channels of 16 bits."""
+"""What packed arrays consist of. For int8 an element is two channels of 16 bits, or four of 8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Target:
         flags: for the compiler.
         needs: what the CPU must have, as /proc/cpuinfo calls it.
         assembly: the fused multiply-add of three registers; empty leaves it to the compiler.
+        packed_int8: channels of int8 in an element: 4 are multiplied as unsigned by signed.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Target:
     flags: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     assembly: str = ""
+    packed_int8: int = 2
 
 
 _AVX512 = ("f", "bw", "dq", "vl")
@@ -47,6 +49,10 @@ NEON = Target("neon", 4, 32)
 TARGETS = {target.name: target for target in (AVX512, AVX2, PORTABLE, NEON)}
 
 VNNI = "avx512_vnni"
+AVX512_VNNI = replace(
+    AVX512, flags=(*AVX512.flags, "-mavx512vnni"), needs=(*AVX512.needs, VNNI), packed_int8=4
+)
+"""What AVX-512 becomes for int8 where the CPU has these instructions."""
 
 
 def preamble(target: Target, dtype: str, *, per_channel: bool, max_pool: bool) -> str:
@@ -97,6 +103,8 @@ def _mac(target: Target, dtype: str, per_channel: bool) -> str:
         return _FUSED % target.assembly if target.assembly else _PLAIN
     if per_channel:
         return _PLAIN
+    if target.packed_int8 == 4:
+        return _QUADS
     if target.name == "avx512":
         return _PAIRS_AVX512
     return _PAIRS_AVX2 if target.name == "avx2" else _PAIRS
@@ -117,9 +125,9 @@ _PAIRS_AVX2 = """#include <immintrin.h>
 """
 _PAIRS_AVX512 = """#include <immintrin.h>
 /* An element is two channels of 16 bits: both products are added. */
-#ifdef __AVX512VNNI__
-#define MAC(sum, a, b) __asm__ volatile("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
-#else
 #define MAC(sum, a, b) ((sum) += (vec)_mm512_madd_epi16((__m512i)(a), (__m512i)(b)))
-#endif
+"""
+_QUADS = """/* An element is four channels of 8 bits. The image's are unsigned, 128 more than they
+   are; sums begin with 128 times the weights that will be used taken off. */
+#define MAC(sum, a, b) __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 """

@@ -12,6 +12,13 @@ from tilewright.codegen.targets import Target
 
 MOST_UNROLLED = 640
 """Multiply-accumulates written out in one tile; beyond, taps are a loop."""
+LINE_ELEMENTS = 16
+"""Of 32 bits in a line of 64 bytes."""
+SPREAD_LINES = 8
+"""So many lines apart neighbouring blocks begin in a cache whose sets are a multiple of them."""
+SMALLEST_SPREAD = 40
+"""Lines: smaller blocks stay as they are."""
+BLOCK_LANES = (4, 8, 16)
 MOST_PATTERNS = 8
 """Different edges of one axis that are written out; beyond, edge pixels are done one by one."""
 
@@ -37,22 +44,50 @@ class Blocking:
     threads: int = 1
 
 
+def plane_pixels(pixels: int, lanes: int) -> int:
+    """Pixels from one block of channels to the next: a few more than an image has.
+
+    Blocks that a tile reads side by side would otherwise begin at the same sets of a cache, where
+    image sizes are multiples of powers of two, and push one another out. An odd multiple of 8 lines
+    spreads 8 blocks evenly over 64 sets.
+
+    >>> plane_pixels(56 * 56, 16), plane_pixels(7 * 7, 16), plane_pixels(1, 16)
+    (3144, 56, 1)
+    """
+    lines = -(-pixels * lanes // LINE_ELEMENTS)
+    if lanes not in BLOCK_LANES or lines < SMALLEST_SPREAD:
+        return pixels
+    lines += (SPREAD_LINES - lines) % (2 * SPREAD_LINES)  # an odd multiple of it
+    return lines * LINE_ELEMENTS // lanes
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Packed arrays: channels in blocks of `lanes` stand together, pixel by pixel.
 
     Image [batch][group][block][row][column][in_lanes], output likewise with `lanes`; weights in
-    the order in which the program reads them, biases behind.
+    the order in which the program reads them, biases behind. Blocks stand `plane_pixels` apart.
     """
 
     shape: Shape
     lanes: int
+    packed_int8: int = 2
 
     @property
     def per_element(self) -> int:
         """Channels of the image in one element."""
         shape = self.shape
-        return 2 if shape.dtype == "int8" and not shape.per_channel else 1
+        return self.packed_int8 if shape.dtype == "int8" and not shape.per_channel else 1
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the image is 128 more than it is, so that it is unsigned."""
+        return self.per_element == 4
+
+    @property
+    def bias_elements(self) -> int:
+        """Elements of the biases of a block; 128 times each tap's weights behind, if shifted."""
+        return self.lanes * (1 + self.shape.taps * self.is_shifted)
 
     @property
     def elements(self) -> int:
@@ -83,18 +118,24 @@ class Layout:
         return 1 if self.shape.per_channel else self.shape.groups
 
     @property
+    def image_plane(self) -> int:
+        """Pixels from one block of the image to the next."""
+        return plane_pixels(self.shape.rows.size * self.shape.columns.size, self.in_lanes)
+
+    @property
+    def output_plane(self) -> int:
+        """Pixels from one block of the output to the next."""
+        return plane_pixels(self.shape.rows.places * self.shape.columns.places, self.lanes)
+
+    @property
     def image_elements(self) -> int:
         """Elements of the packed image."""
-        shape = self.shape
-        pixels = shape.rows.size * shape.columns.size
-        return shape.batch * self.groups * self.in_blocks * pixels * self.in_lanes
+        return self.shape.batch * self.groups * self.in_blocks * self.image_plane * self.in_lanes
 
     @property
     def output_elements(self) -> int:
         """Elements of the packed output."""
-        shape = self.shape
-        pixels = shape.rows.places * shape.columns.places
-        return shape.batch * self.groups * self.out_blocks * pixels * self.lanes
+        return self.shape.batch * self.groups * self.out_blocks * self.output_plane * self.lanes
 
     @property
     def filter_elements(self) -> int:
@@ -109,7 +150,7 @@ class Layout:
         """Elements of the packed weights with the biases."""
         if self.shape.pool:
             return 0
-        return self.filter_elements + self.groups * self.out_blocks * self.lanes
+        return self.filter_elements + self.groups * self.out_blocks * self.bias_elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +218,17 @@ def chunks(layout: Layout, blocking: Blocking) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A shape, cut for a target: all that a program's text follows from."""
+    """A shape, cut for a target: all that a program's text follows from.
+
+    `prefix` stands before the names of its functions, where several share a file.
+    """
 
     shape: Shape
     target: Target
     blocking: Blocking
+    prefix: str = ""
 
     @property
     def layout(self) -> Layout:
         """The packed arrays."""
-        return Layout(self.shape, self.target.lanes)
+        return Layout(self.shape, self.target.lanes, self.target.packed_int8)

@@ -111,7 +111,7 @@ def _evaluate(
         if value is None:
             return None
         inputs[name] = value
-    results = _run(model, node, inputs)
+    results = run_operator(model, node, inputs)
     return None if results is None else dict(zip(node.output, results, strict=True))
 
 
@@ -131,9 +131,10 @@ def _is_few(graph: Graph, tensor: str) -> bool:
     return sizes is not None and math.prod(sizes) <= SMALL
 
 
-def _run(
+def run_operator(
     model: "ModelProto", node: "NodeProto", inputs: "Values"
 ) -> "list[NDArray[np.generic]] | None":
+    """What one operator makes of arrays, by ONNX's reference; `None` if it cannot."""
     from onnx import TensorProto, ValueInfoProto, helper
     from onnx.reference import ReferenceEvaluator
 

@@ -15,7 +15,7 @@ at once and, if it lies in other files, never opened.
 import math
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,8 @@ class Node:
     """One operator of a graph.
 
     `op` has its domain in front if that is not ONNX's own (`com.microsoft::FusedConv`); `bodies`
-    are the nodes of its subgraphs (branches, loop bodies).
+    are the nodes of its subgraphs (branches, loop bodies); `numbers` its attributes that are
+    floating-point.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute]
     bodies: tuple["Node", ...] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def reads(self) -> Iterator[str]:
         """The tensors that it and its subgraphs read."""
@@ -100,6 +102,16 @@ class Graph:
 def load_model(path: Path) -> "ModelProto":
     """Read an ONNX file, without the data of large tensors and of those in other files.
 
+    Raises: see `load_whole_model`.
+    """
+    model = load_whole_model(path)
+    drop_weights(model.graph)
+    return model
+
+
+def load_whole_model(path: Path) -> "ModelProto":
+    """Read an ONNX file. Data in other files is not read.
+
     Raises: `InputError` if it is missing, too large, cut off, or no ONNX file.
     """
     from google.protobuf.message import DecodeError
@@ -119,7 +131,6 @@ def load_model(path: Path) -> "ModelProto":
     if not all(isinstance(text, str) for text in _texts(model)):
         what = "names in the file are not text (UTF-8): it is damaged"
         raise InputError(Problem(what, "export it anew, or copy it whole", str(path)))
-    _drop_weights(model.graph)
     return _inlined(model)
 
 
@@ -157,7 +168,7 @@ def _texts_of(graph: "GraphProto") -> Iterator[object]:
     yield from (sparse.values.name for sparse in graph.sparse_initializer)
 
 
-def _drop_weights(graph: "GraphProto") -> None:
+def drop_weights(graph: "GraphProto") -> None:
     """Empty large tensors: only their shapes are needed, and inference would copy their data."""
     from onnx import TensorProto
 
@@ -310,6 +321,7 @@ def _node(node: "NodeProto") -> Node:
         outputs=tuple(node.output),
         attributes=dict(_attributes(node.attribute)),
         bodies=tuple(_node(inner) for body in _bodies(node) for inner in body.node),
+        numbers={a.name: a.f for a in node.attribute if a.type == a.FLOAT},
     )
 
 

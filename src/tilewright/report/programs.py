@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tilewright.codegen.cpu import Cpu
+from tilewright.codegen.network_result import NetworkProgram
 from tilewright.codegen.result import LayerProgram
+from tilewright.ir.quantity import format_bytes
 from tilewright.report.tables import duration
 
 
@@ -32,6 +34,50 @@ def programs_report(cpu: Cpu, programs: Sequence[LayerProgram]) -> RenderableTyp
     if any(program.accesses for program in programs):
         note += "; behind / as simulated with the program's own addresses"
     return Group(title, Text(""), table, Text(""), Text(note))
+
+
+def network_report(program: NetworkProgram) -> RenderableType:
+    """A line for each kernel, then what is known of the whole."""
+    made = program.made
+    heads = ["node", "kernel", "MMAC", "register tile", "chunk", "rows", "lines from L2", "L3"]
+    table = Table(header_style="bold", box=None)
+    for index, head in enumerate(heads):
+        table.add_column(Text(head), justify="left" if index < 2 else "right", no_wrap=True)
+    for step in made.kernels:
+        choice = made.choices[step.shape]
+        blocking, lines = choice.blocking, [p.total_lines for p in choice.traffic.caches]
+        cells = [step.node, choice.plan.prefix.rstrip("_"), f"{step.shape.macs / 1e6:,.1f}"]
+        cells += [f"{blocking.vectors}×{made.target.lanes} by {blocking.width}"]
+        cells += [str(blocking.chunk), str(blocking.rows), *(f"{n:,}" for n in lines[:2])]
+        table.add_row(*map(Text, cells))
+    title = f"{made.steps.name}: {made.target.name} for {made.cpu.name}, {made.cpu.geometry}"
+    return Group(Text(title, style="bold"), Text(""), table, Text(""), *_whole(program))
+
+
+def _whole(program: NetworkProgram) -> list[Text]:
+    made, size = program.made, format_bytes
+    memory = f"weights {size(32 * made.text.raw_elements)}, workspace "
+    memory += size(32 * made.text.workspace_elements)
+    lines = [
+        f"{len(made.arena.steps)} steps, {len(made.choices)} different kernels, "
+        f"{made.macs / 1e6:,.0f} million multiply-accumulates; {memory}"
+    ]
+    built = f"generated in {made.seconds:.1f} s"
+    if program.compile_seconds is not None:
+        built += f", compiled in {program.compile_seconds:.1f} s: {program.library}"
+    lines.append(built)
+    if program.check:
+        check = program.check
+        verdict = "agrees with" if check.correct else "WRONG against"
+        lines.append(
+            f"{verdict} {check.reference}: differs by {check.max_error:.1e} at most, "
+            f"{check.allowed_error:.1e} are allowed"
+            + ("" if check.telling else " (all outputs are equal: this shows little)")
+        )
+    if program.seconds:
+        speed = 2 * made.macs / program.seconds / 1e9
+        lines.append(f"{duration(program.seconds)} a run, {speed:.1f} GF/s")
+    return [Text(line) for line in lines]
 
 
 def _row(program: LayerProgram, checked: bool, timed: bool) -> list[str]:
