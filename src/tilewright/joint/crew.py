@@ -25,6 +25,7 @@ from tilewright.mapper.result import LayerResult, Objective, Status
 
 Stop = Callable[[], bool]
 _PAUSE_S = 0.2
+_CONNECT_S = 10
 _MOST_TRIES = 5
 """How often a layer is tried anew whose worker died."""
 
@@ -187,7 +188,7 @@ def _client(address: str) -> Generator[Any]:
         what = "a cluster needs Dask, which is not installed"
         raise MissingToolError(Problem(what, "pip install 'tilewright[cluster]'")) from None
     try:
-        client = Client(address, timeout="20s")
+        client = Client(address, timeout=_CONNECT_S)
     except (OSError, ValueError) as error:
         what = f"no Dask scheduler answers at {address}: {error}"
         raise MissingToolError(Problem(what, "start one: dask scheduler")) from None
