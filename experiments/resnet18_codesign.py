@@ -10,6 +10,7 @@ the tables.
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -67,27 +68,37 @@ def run_all(task: Task, goal: Goal, options: argparse.Namespace, path: Path) -> 
     if path.exists():
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         done = {(row["method"], row["seed"]) for row in rows}
+    names = options.methods.split(",")
+    warm: set[str] = set()
     with make_crew() as crew:
         finisher = Finisher(task.space, task.layers, crew)
-        names = options.methods.split(",")
-        for name in names:
-            if all((name, seed) in done for seed in range(options.seeds)):
+        for seed, name in itertools.product(range(options.seeds), names):
+            if (name, seed) in done:
                 continue
-            run_method(name, task, goal, WARMUP_S, 99)  # compiles
-            for seed in range(options.seeds):
-                if (name, seed) in done:
-                    continue
-                bench = run_method(name, task, goal, options.seconds, seed)
-                found = exact_totals(bench, finisher)
-                row: dict[str, Any] = {"method": name, "seed": seed}
-                row |= described(bench, found, seconds=options.seconds)
-                if name != "ours":
-                    finish = run_finish(bench, options.finish, seed)
-                    after = exact_totals(finish, finisher)
-                    row["finished"] = described(finish, after, seconds=options.finish)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(name, seed, row["exact"], row["hypervolume"], flush=True)
+            if name not in warm:
+                run_method(name, task, goal, WARMUP_S, 99)  # compiles
+                warm.add(name)
+            row = run_one(task, goal, options, finisher, name, seed)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(name, seed, row["exact"], row["hypervolume"], flush=True)
+
+
+def run_one(  # noqa: PLR0913, PLR0917
+    task: Task,
+    goal: Goal,
+    options: argparse.Namespace,
+    finisher: Finisher,
+    name: str,
+    seed: int,
+) -> dict[str, Any]:
+    bench = run_method(name, task, goal, options.seconds, seed)
+    row: dict[str, Any] = {"method": name, "seed": seed}
+    row |= described(bench, exact_totals(bench, finisher), seconds=options.seconds)
+    if name != "ours":
+        finish = run_finish(bench, options.finish, seed)
+        row["finished"] = described(finish, exact_totals(finish, finisher), seconds=options.finish)
+    return row
 
 
 def median(values: Sequence[float]) -> float:

@@ -374,7 +374,8 @@ def answer(found: Study) -> str:
 def test_cut_anywhere_a_study_goes_on_and_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = study(run=tmp_path, bounds={"power": 0.1})
+    given: dict[str, Any] = {"run": tmp_path, "bounds": {"power": 0.1}, "evaluations": 200_000}
+    whole = study(**given)
     text = (tmp_path / FILE).read_bytes()
     random = np.random.default_rng(4)
     mapped: list[Any] = []
@@ -391,7 +392,7 @@ def test_cut_anywhere_a_study_goes_on_and_ends_the_same(
         lines = [json.loads(x) for x in text[: int(cut)].splitlines(keepends=True)[:-1]]
         done = sum(record["kind"] == "solved" for record in lines)
         mapped.clear()
-        again = study(run=tmp_path, bounds={"power": 0.1})
+        again = study(**given)
         assert answer(again) == answer(whole)
         assert len(mapped) <= whole.solved - done  # nothing that was finished is done again
         assert (tmp_path / FILE).read_bytes() == text
@@ -436,10 +437,6 @@ def kill_and_resume(folder: Path, kills: int) -> None:
                 done += 1
             child.communicate()
         assert start(folder / f"killed{number}").communicate()[0] == expected
-
-
-def test_sigkill(tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, 1)
 
 
 @pytest.mark.slow

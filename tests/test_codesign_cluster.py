@@ -74,7 +74,7 @@ def test_a_stop_ends_the_work(cluster: Any) -> None:
 
 def test_a_scheduler_that_does_not_answer_is_named() -> None:
     with (
-        pytest.raises(MissingToolError, match="no Dask scheduler answers at 127.0.0.1:9"),
+        pytest.raises(MissingToolError, match=r"no Dask scheduler answers at 127\.0\.0\.1:9"),
         make_crew(cluster="127.0.0.1:9"),
     ):
         pass

@@ -102,6 +102,7 @@ class _Processes:
         self._pool, self._stop = pool, stop
 
     def solve(self, asks: Sequence[Ask], should_stop: Stop) -> Iterator[tuple[int, Solved]]:
+        self._stop.clear()
         futures: dict[Future[LayerResult], int] = {
             self._pool.submit(
                 solve_in_process, ask.workload, ask.chip, ask.objective, ask.seconds

@@ -50,7 +50,7 @@ def parse_space(source: Source) -> Space:
     """
     reader = read_document(source)
     name = reader.name("name", Path(source.name).stem)
-    reader.text("source")
+    origin = reader.text("source")
     template = _template(reader, Path(source.name).parent)
     technology = reader.name("technology") or None
     variables: list[tuple[Variable, Span]] = []
@@ -68,7 +68,7 @@ def parse_space(source: Source) -> Space:
         problems += [replace(problem, where=where) for problem in check(variable, template)]
     if problems:
         raise InputError(problems)
-    return Space(name, template, tuple(variable for variable, _ in variables))
+    return Space(name, template, tuple(variable for variable, _ in variables), origin)
 
 
 def _template(reader: Reader, folder: Path) -> Hardware | None:

@@ -39,10 +39,10 @@ from tilewright.model.batch.nouns import Array
 from tilewright.model.batch.relax import curve_at
 from tilewright.tech import find_technology
 
-STARTS = 32
-ROUNDS, STEPS = 5, 40
+STARTS = 64
+ROUNDS, STEPS = 4, 25
 """Rounds of multipliers, and steps of Adam in each."""
-_RATE = 0.08
+_RATE = 0.12
 _PENALTY = 4.0
 _METRICS = tuple(Metric)
 

@@ -7,7 +7,7 @@ Non-goals: files (`joint/files.py`), searching.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tilewright.errors import InputError, Problem, did_you_mean
 from tilewright.ir.hardware import LARGEST_AXIS, Fanout, Hardware, Level
@@ -27,6 +27,7 @@ class Space:
         name: what to call it.
         template: the chip that says everything that does not vary.
         variables: what varies; choices name values in this order.
+        source: where its ranges come from.
 
     Raises `InputError`, with every problem, when the variables do not match the template.
 
@@ -42,6 +43,7 @@ class Space:
     name: str
     template: Hardware
     variables: tuple[Variable, ...]
+    source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         problems = [problem for v in self.variables for problem in check(v, self.template)]

@@ -48,8 +48,13 @@ SEATS = 16
 EVALUATIONS = 10_000_000
 """Mappings priced by a study that is bounded by nothing else."""
 FORMAT = 1
-_SEARCH_SHARE = 0.55
-"""Of the time; the rest is for the finish."""
+_SEARCH_SHARE = 0.5
+"""Of a stage's time; the rest is for its finish."""
+_RESERVE = 0.02
+"""Of all time, kept for what cannot be stopped."""
+_PATIENCE = 1.2
+"""By how much the finish of one chip may exceed its share of the time."""
+_LEAST_SECONDS = 0.5
 _FINISHED = 3
 """Chips that are finished for one goal."""
 _LAYER_SECONDS = 20.0
@@ -149,11 +154,6 @@ class Limits:
 
     evaluations: int | None = None
     seconds: float | None = None
-
-    @property
-    def layer_seconds(self) -> float | None:
-        """The time for one layer; without a limit of time all is proved to its end."""
-        return None if self.seconds is None else min(_LAYER_SECONDS, self.seconds / 10)
 
 
 def codesign(  # noqa: PLR0913
@@ -345,8 +345,7 @@ class _Work:
     def _finisher(self, crew: Crew) -> Finisher:
         self._recall()
         task = self.task
-        limit = self.limits.layer_seconds
-        return Finisher(task.space, task.layers, crew, limit, self.solved, self._note_solved)
+        return Finisher(task.space, task.layers, crew, None, self.solved, self._note_solved)
 
     def enumerate(self, crew: Crew, versus: Metric | None) -> list[Point]:
         """Every chip that no bound excludes."""
@@ -371,7 +370,7 @@ class _Work:
             stages = [([self.goal] * SEATS, 0.6), ([self.goal] * SEATS, 0.4)]
             return self._run(stages, finisher, _FINISHED)
         ends = [self.goal] * (SEATS // 2) + [Goal(versus, self.goal.bounds)] * (SEATS // 2)
-        now = self._rounds(None, ends, 0.0, 0.25)
+        now = self._rounds(None, ends, 0.0, 0.25, 1.0)
         if now is None:
             return []
         goals = swept(self.task, now, self.goal, versus, points)
@@ -416,14 +415,22 @@ class _Work:
             self._report("mapping layers", None)
 
     def _rounds(
-        self, now: Population | None, goals: list[Goal], share: float, part: float
+        self,
+        now: Population | None,
+        goals: list[Goal],
+        share: float,
+        part: float,
+        busy: float = _SEARCH_SHARE,
     ) -> Population | None:
-        """The rounds of a stage: those of `part` of all, `share` being done before."""
+        """The rounds of a stage: those of `part` of all, `share` being done before.
+
+        In a study bounded by time they get the share `busy` of the part's.
+        """
         if now is None:
             now = self._first(goals)
         elif now.goals != goals:
             now = with_goals(self.task, now, goals)
-        for number in self._numbers(share, part):
+        for number in self._numbers(share, part, busy):
             if self.stop.is_set():
                 break
             record = self.rounds.get(number)
@@ -451,15 +458,14 @@ class _Work:
     def _note_round(self, number: int, now: Population) -> None:
         self.journal.append({"kind": "round", "round": number, "state": now.to_json()})
 
-    def _numbers(self, share: float, part: float) -> Iterator[int]:
+    def _numbers(self, share: float, part: float, busy: float) -> Iterator[int]:
         """Numbers of the rounds of a stage; at least one."""
         if self.limits.evaluations is not None:
             left = self.limits.evaluations - evaluations_of_start(self.task)
             whole = max(2, left // evaluations_of_round(self.task))
             yield from range(1 + round(whole * share), 1 + round(whole * (share + part)))
             return
-        assert self.limits.seconds is not None
-        end = self.began + self.limits.seconds * _SEARCH_SHARE * (share + part)
+        end = self._clock(share + part * busy)
         number = 1 + round(1e6 * share)
         yield number
         while time.monotonic() < end:
@@ -467,23 +473,38 @@ class _Work:
             yield number
 
     def _finish(self, now: Population, finisher: Finisher, count: int, share: float) -> list[Point]:
-        """The best chips of every goal, mapped by the optimal mapper."""
-        ends = math.inf
-        if self.limits.seconds is not None:
-            spent = _SEARCH_SHARE * share + (1 - _SEARCH_SHARE) * (share - 0.1)
-            ends = self.began + self.limits.seconds * spent
+        """The best chips of every goal, mapped by the optimal mapper while there is time."""
+        ends = self._clock(share - _RESERVE)
+        chosen = [
+            (goal, seat)
+            for goal in dict.fromkeys(now.goals)
+            for seat in self._ranked(now, finisher, goal)[:count]
+        ]
         found: list[Point] = []
-        for goal in dict.fromkeys(now.goals):
-            for rank, seat in enumerate(self._ranked(now, finisher, goal)[:count]):
-                late = rank > 0 and time.monotonic() > ends
-                drafts = self._drafts(now, seat)
-                if self.stop.is_set() or late:
-                    point = finisher.as_known(goal, now.choices[seat], drafts)
-                else:
-                    stop = self.stop.is_set
-                    point = finisher.finish(goal, now.choices[seat], drafts, stop)
-                found += [] if point is None else [point]
+        for number, (goal, seat) in enumerate(chosen):
+            left = (ends - time.monotonic()) / (len(chosen) - number)
+            drafts, choice = self._drafts(now, seat), now.choices[seat]
+            if self.stop.is_set() or left < _LEAST_SECONDS:
+                point = finisher.as_known(goal, choice, drafts)
+            else:
+                if self.limits.seconds is not None:
+                    finisher.seconds = self._layer_seconds(left)
+                late = time.monotonic() + left * _PATIENCE
+                point = finisher.finish(goal, choice, drafts, self._stop_at(late))
+            found += [] if point is None else [point]
         return found
+
+    def _stop_at(self, late: float) -> Callable[[], bool]:
+        return lambda: self.stop.is_set() or time.monotonic() > late
+
+    def _layer_seconds(self, left: float) -> float:
+        """For one layer, if all layers of a chip are to be mapped in so much time."""
+        share = left * self.task.jobs / len(self.task.layers)
+        return min(_LAYER_SECONDS, max(_LEAST_SECONDS, share))
+
+    def _clock(self, share: float) -> float:
+        """When so much of the study's time is spent; never, if it is not bounded by time."""
+        return math.inf if self.limits.seconds is None else self.began + self.limits.seconds * share
 
     def _ranked(self, now: Population, finisher: Finisher, goal: Goal) -> list[int]:
         """The seats of a goal with different chips, the best by `exact` first."""
