@@ -280,17 +280,12 @@ def test_a_front_is_one_and_keeps_its_order() -> None:
 
 
 def test_weights_count_layers_more_often() -> None:
-    heavy = codesign(
-        [(cases.NETWORK, 1.0), (cases.NETWORK, 2.0)],
-        cases.SPACE,
-        evaluations=EVALUATIONS,
-        objective="energy",
-        exhaustive=False,
-    )
-    single = study(objective="energy")
-    assert heavy.best is not None
-    assert single.best is not None
-    assert heavy.best.value == pytest.approx(3 * single.best.value, rel=1e-9)
+    pairs = [(cases.NETWORK, 1.0), (cases.NETWORK, 2.0)]
+    heavy = codesign(pairs, cases.SPACE, objective="energy", exhaustive=True).best
+    single = study(objective="energy", exhaustive=True).best
+    assert heavy is not None
+    assert single is not None
+    assert heavy.value == pytest.approx(3 * single.value, rel=1e-9)
 
 
 def test_a_bound_that_nothing_keeps_is_named_with_its_factor() -> None:
