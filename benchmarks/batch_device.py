@@ -65,7 +65,7 @@ def drawn(count: int) -> Batch:
 
 def as_text(batch: Batch, column: int) -> str:
     """The notation of one mapping of `drawn`."""
-    dims, lines = list(LAYER.sizes), NEST.splitlines()
+    dims, lines = list(LAYER.sizes), [str(line) for line in NEST.splitlines()]
     nests = batch.nests
     for level, line in enumerate(lines):
         head, _, loops = line.partition(":")

@@ -105,7 +105,7 @@ def hypervolume(archive: np.ndarray) -> float:
     if not len(archive):
         return 0.0
     span = np.log(WORST / BEST)
-    return float(HV(ref_point=np.ones(2))(np.log(archive[:, :2] / BEST) / span))
+    return float(HV(ref_point=np.ones(2))(np.log(archive[:, :2] / BEST) / span) or 0.0)
 
 
 def front2(archive: np.ndarray) -> list[tuple[float, float]]:

@@ -10,7 +10,8 @@ Settings are those of the methods' own defaults or papers, as recalled:
 - `GA`, `NSGA-II`: pymoo's defaults, 100 designs, simulated binary crossover, polynomial mutation;
   the genome is random keys, one for every number of the chip, atom, place in an order and bypass.
 - `TPE`: Optuna's sampler for the chip, 10 random trials first, 1,000 random mappings inside.
-- `GP`: a Gaussian process, Matern 5/2, expected improvement over 2,000 candidates; inside as TPE.
+- `GP`: scikit-learn's Gaussian process (Optuna's needs PyTorch), Matern 5/2, expected improvement
+  over 2,000 candidates; inside as TPE.
 - `Gumbel`: Adam (0.05) on logits of slots and of the chip's values, temperature 5 to 0.3.
 - `DOSA`: mapping first: Adam on logarithms of factors, the chip as small as the mappings allow,
   rounding and the best of the orders every 100 steps, 7 starts.
@@ -123,7 +124,7 @@ class Bench:
         totals = self.task.totals(choices, energy, cycles)
         over = 20.0 * np.log(np.maximum(excess, 1)).sum(axis=0)
         merit = self.goal.merit(totals) + over
-        fits = (excess <= 1).all(axis=0)
+        fits: Any = (excess <= 1).all(axis=0)
         metrics = np.stack([np.asarray(totals.of(m), dtype=float) for m in _METRICS], axis=1)
         self.archive = front(np.concatenate([self.archive, metrics[fits]]))
         merit = np.where(np.isfinite(merit), merit, 1e9)
@@ -131,7 +132,7 @@ class Bench:
 
     def keep(self, choices: Sequence[Choice], genes: Sequence[Genes], merits: np.ndarray) -> None:
         for at in np.argsort(merits)[:16].tolist():
-            merit = float(merits[at])
+            merit = float(merits.item(at))
             known = self.elite.get(choices[at])
             if known is not None and known[0] <= merit:
                 continue
@@ -156,12 +157,12 @@ class Bench:
 def front(points: np.ndarray) -> np.ndarray:
     """Rows that no other row beats in all columns."""
     points = np.unique(points, axis=0)
-    kept = np.ones(len(points), dtype=bool)
-    for at, point in enumerate(points):
-        if kept[at]:
-            beaten = (points >= point).all(axis=1)
-            beaten[at] = False
-            kept &= ~beaten
+    kept: list[int] = []
+    for at in range(len(points)):
+        beaten = (points <= points[at]).all(axis=1)
+        beaten[at] = False
+        if not beaten.any():
+            kept.append(at)
     return points[kept]
 
 
@@ -309,7 +310,8 @@ def search_with_gp(bench: Bench, random: np.random.Generator) -> None:
         if len(tried) < 10:
             choice = drawn_choice(task, random)
         else:
-            kernel = Matern(nu=2.5, length_scale=[0.5] * len(sizes)) + WhiteKernel(1e-3)
+            lengths: Any = [0.5] * len(sizes)  # one for each number of the chip
+            kernel = Matern(nu=2.5, length_scale=lengths) + WhiteKernel(1e-3)
             process = GaussianProcessRegressor(kernel, normalize_y=True)
             recent = slice(max(0, len(tried) - 200), None)
             with warnings.catch_warnings():

@@ -10,7 +10,6 @@ the tables.
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
 import argparse
-import itertools
 import json
 import math
 import os
@@ -45,7 +44,7 @@ def hypervolume(archive: np.ndarray) -> float:
     if not len(archive):
         return 0.0
     span = np.log(WORST / BEST)
-    return float(HV(ref_point=np.ones(3))(np.log(archive / BEST) / span))
+    return float(HV(ref_point=np.ones(3))(np.log(archive / BEST) / span) or 0.0)
 
 
 def described(bench: Bench, totals: Totals | None, *, seconds: float) -> dict[str, Any]:
@@ -72,7 +71,8 @@ def run_all(task: Task, goal: Goal, options: argparse.Namespace, path: Path) -> 
     warm: set[str] = set()
     with make_crew() as crew:
         finisher = Finisher(task.space, task.layers, crew)
-        for seed, name in itertools.product(range(options.seeds), names):
+        pairs = [(seed, str(name)) for seed in range(options.seeds) for name in names]
+        for seed, name in pairs:
             if (name, seed) in done:
                 continue
             if name not in warm:
