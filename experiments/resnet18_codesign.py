@@ -71,7 +71,8 @@ def run_all(task: Task, goal: Goal, options: argparse.Namespace, path: Path) -> 
     warm: set[str] = set()
     with make_crew() as crew:
         finisher = Finisher(task.space, task.layers, crew)
-        pairs = [(seed, str(name)) for seed in range(options.seeds) for name in names]
+        seeds = range(options.first, options.first + options.seeds)
+        pairs = [(seed, str(name)) for seed in seeds for name in names]
         for seed, name in pairs:
             if (name, seed) in done:
                 continue
@@ -179,7 +180,7 @@ def sooner(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def write(path: Path, goal: Goal, options: argparse.Namespace) -> None:
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    seeds = 1 + max(row["seed"] for row in rows)
+    seeds = len({row["seed"] for row in rows})
     bounds = " and ".join(f"{bound:g} {metric.unit}" for metric, bound in goal.bounds)
     lines = [
         "# ResNet-18: chips and mappings, beside rivals",
@@ -223,6 +224,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of processor time, each run")
     parser.add_argument("--finish", type=float, default=10.0, help="of our search after a rival's")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--out", type=Path, default=Path("build/resnet18-codesign"))
     options = parser.parse_args()
