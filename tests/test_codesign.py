@@ -23,6 +23,7 @@ import pytest
 import tilewright as tw
 from tilewright.cli.main import run
 from tilewright.errors import InfeasibleError, InputError, Source
+from tilewright.joint import crew as crews
 from tilewright.joint import finish as finishing
 from tilewright.joint.crew import Solved, make_crew
 from tilewright.joint.files import load_space, parse_space
@@ -43,7 +44,7 @@ from tilewright.joint.journal import FILE, Journal
 from tilewright.joint.local import improve, merit_of, price_genes
 from tilewright.joint.sites import SiteTable
 from tilewright.joint.space import Choice, Space
-from tilewright.joint.study import Study, codesign
+from tilewright.joint.study import Study, StudyProgress, codesign
 from tilewright.zoo import space_names
 
 EVALUATIONS = 400_000
@@ -374,22 +375,22 @@ def test_cut_anywhere_a_study_goes_on_and_ends_the_same(
     text = (tmp_path / FILE).read_bytes()
     random = np.random.default_rng(4)
     mapped: list[Any] = []
-    solve = finishing.Finisher.solve
+    find_mapping = crews.find_mapping
 
-    def counted(self: finishing.Finisher, *given: Any) -> None:
-        before = dict(self.known)
-        solve(self, *given)
-        mapped.extend(key for key in self.known if key not in before)
+    def counted(*given: Any, **options: Any) -> Any:
+        mapped.append(given)
+        return find_mapping(*given, **options)
 
-    monkeypatch.setattr(finishing.Finisher, "solve", counted)
+    monkeypatch.setattr(crews, "find_mapping", counted)
     for cut in random.integers(len(text), size=20):
         (tmp_path / FILE).write_bytes(text[: int(cut)])
-        lines = [json.loads(x) for x in text[: int(cut)].splitlines(keepends=True)[:-1]]
+        whole_lines = text[: int(cut)].split(b"\n")[:-1]
+        lines = [json.loads(line) for line in whole_lines]
         done = sum(record["kind"] == "solved" for record in lines)
         mapped.clear()
         again = study(**given)
         assert answer(again) == answer(whole)
-        assert len(mapped) <= whole.solved - done  # nothing that was finished is done again
+        assert len(mapped) == whole.solved - done  # nothing that was finished is done again
         assert (tmp_path / FILE).read_bytes() == text
 
 
@@ -481,3 +482,32 @@ def test_the_command_refuses_and_says_why(capsys: pytest.CaptureFixture[str]) ->
 def test_solved_keeps_what_a_journal_says() -> None:
     solved = Solved("DRAM[W I O]: K4", 1.5, 3, 1.25, proved=True)
     assert Solved(*json.loads(json.dumps(solved.to_json()))) == solved
+
+
+def test_two_processes_find_what_one_finds() -> None:
+    given: dict[str, Any] = {"points": 2, "versus": "area", "exhaustive": True}
+    assert answer(study(**given, jobs=2)) == answer(study(**given))
+
+
+def test_a_study_that_is_stopped_hands_in_what_it_has() -> None:
+    stopped: list[float] = []
+
+    def interrupt(progress: StudyProgress) -> None:
+        if progress.stage == "searching" and progress.done > 0.8 and not stopped:
+            stopped.append(progress.done)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    found = study(on_progress=interrupt)
+    assert stopped
+    assert found.interrupted
+    assert found.to_json()["interrupted"] is True
+    assert found.best is not None
+    assert found.solved == 0 or not found.best.certified
+
+
+def test_a_study_in_seconds_ends_in_them() -> None:
+    began = time.monotonic()
+    found = study(points=3, versus="power", evaluations=None, seconds=5.0)
+    assert found.front
+    assert found.seconds <= time.monotonic() - began
+    assert found.evaluations > 0

@@ -153,6 +153,8 @@ class Finisher:
         layers: of all networks, with their weights.
         crew: who maps.
         seconds: for one layer; `None` until it is proved.
+        recalled: what a study that was killed had mapped; known only once it is asked for again, so
+            that what comes before goes as it went then.
         known: what has been mapped.
         on_solved: told what is mapped, as it comes.
     """
@@ -161,6 +163,7 @@ class Finisher:
     layers: Sequence[tuple[Layer, float]]
     crew: Crew
     seconds: float | None = None
+    recalled: dict[SolveKey, Solved] = field(default_factory=dict[SolveKey, Solved])
     known: dict[SolveKey, Solved] = field(default_factory=dict[SolveKey, Solved])
     on_solved: Callable[[SolveKey, Solved], None] = lambda _, __: None
 
@@ -172,6 +175,9 @@ class Finisher:
             for index in range(len(self.layers))
             for objective in objectives
         ]
+        for key in keys:
+            if key in self.recalled:
+                self.known[key] = self.recalled[key]
         missing = [key for key in keys if key not in self.known]
         chips = {choice: self.space.chip(choice) for choice, _, _ in missing}
         asks = [

@@ -343,9 +343,9 @@ class _Work:
     last: Population | None = None
 
     def _finisher(self, crew: Crew) -> Finisher:
-        self._recall()
-        task = self.task
-        return Finisher(task.space, task.layers, crew, None, self.solved, self._note_solved)
+        recalled = self._recall()
+        task, known = self.task, self.solved
+        return Finisher(task.space, task.layers, crew, None, recalled, known, self._note_solved)
 
     def enumerate(self, crew: Crew, versus: Metric | None) -> list[Point]:
         """Every chip that no bound excludes."""
@@ -398,13 +398,16 @@ class _Work:
         self.last = now
         return found
 
-    def _recall(self) -> None:
+    def _recall(self) -> dict[SolveKey, Solved]:
+        """Notes the rounds of the journal; returns the layers that were mapped."""
+        found: dict[SolveKey, Solved] = {}
         for record in self.journal.earlier:
             if record["kind"] == "round":
                 self.rounds[record["round"]] = record
             elif record["kind"] == "solved":
                 choice, layer, objective = record["key"]
-                self.solved[tuple(choice), layer, objective] = Solved(*record["found"])
+                found[tuple(choice), layer, objective] = Solved(*record["found"])
+        return found
 
     def _note_solved(self, key: SolveKey, solved: Solved) -> None:
         choice, layer, objective = key
