@@ -158,8 +158,8 @@ def write(rows: dict[str, list[tuple[float, int, int]]], options: argparse.Names
     lines = [
         "## Fronts: a swept bound beside weighted sums",
         "",
-        "`python experiments/codesign_fronts.py`: latency against power within "
-        f"{AREA_MM2:g} mm², ten seats, {options.seconds:g} s of processor time, "
+        "`python experiments/codesign_fronts.py`: latency against power within",
+        f"{AREA_MM2:g} mm², ten seats, {options.seconds:g} s of processor time,",
         f"{options.seeds} seeds; by the batch model. A weighted sum can reach no point off the",
         "convex hull of the front.",
         "",
