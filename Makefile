@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves bench-cpu cpu-accesses bench-relaxed bench-batch clean
+.PHONY: help demo test check test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,11 @@ cpu-accesses: $(BIN)/tilewright ## lines our C programs and OpenBLAS fetch: docs
 
 bench-relaxed: $(BIN)/tilewright ## how fast it proves uneven and imperfect ones: benchmarks/RELAXED.md
 	$(BIN)/python benchmarks/relaxed.py
+
+resnet18-codesign: $(BIN)/tilewright ## codesign beside rivals: docs/resnet18-codesign.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[codesign,rivals]'
+	$(BIN)/python experiments/codesign_fronts.py
+	$(BIN)/python experiments/resnet18_codesign.py
 
 bench-batch: $(VENV)/.tests-installed ## how fast batches are evaluated: benchmarks/BATCH.md
 	$(BIN)/python benchmarks/batch.py

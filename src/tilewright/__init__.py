@@ -12,6 +12,7 @@
 846336
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tilewright import tech, zoo
@@ -30,6 +31,9 @@ from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping, format_mapping, parse_mapping
 from tilewright.ir.verify import verify_mapping
 from tilewright.ir.workload import Layer, Network, Operand, Workload, conv2d, einsum
+from tilewright.joint.files import load_space
+from tilewright.joint.space import Space
+from tilewright.joint.variable import Field, Variable
 from tilewright.loading import load, load_hardware, load_layer, load_mapping
 from tilewright.mapper.cores import Buffers, CoreStudy, Split, map_on_cores, spread_over_cores
 from tilewright.mapper.layer import find_mapping
@@ -44,6 +48,7 @@ from tilewright.model.limit import DramLimit, dram_limit
 if TYPE_CHECKING:
     from tilewright.codegen.kernel import compile_layer as compile  # noqa: A004 - the verb's name
     from tilewright.codegen.network import compile_network
+    from tilewright.joint.study import codesign
 
 __version__ = "0.1.0"
 
@@ -58,6 +63,7 @@ __all__ = [
     "Counts",
     "DramLimit",
     "Fanout",
+    "Field",
     "Fix",
     "Hardware",
     "InfeasibleError",
@@ -73,12 +79,15 @@ __all__ = [
     "Objective",
     "Operand",
     "Problem",
+    "Space",
     "Split",
     "Status",
     "Tally",
     "TilewrightError",
+    "Variable",
     "Violation",
     "Workload",
+    "codesign",
     "compare_with_walk",
     "compile",
     "compile_network",
@@ -95,6 +104,7 @@ __all__ = [
     "load_hardware",
     "load_layer",
     "load_mapping",
+    "load_space",
     "map_network",
     "map_on_cores",
     "parse_blocking",
@@ -108,7 +118,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """What needs NumPy, and is loaded when used: `compile`, `compile_network`."""
+    """Verbs that need NumPy or JAX: `import tilewright` alone does not load them."""
     if name == "compile":
         from tilewright.codegen.kernel import compile_layer
 
@@ -117,4 +127,9 @@ def __getattr__(name: str) -> object:
         from tilewright.codegen.network import compile_network
 
         return compile_network
+    if name == "codesign":
+        import_module("tilewright.model.batch")  # says what to install if JAX is missing
+        from tilewright.joint.study import codesign
+
+        return codesign
     raise AttributeError(f"module `tilewright` has no attribute `{name}`")

@@ -124,7 +124,7 @@ def digest(name: str) -> str:
     whole, _ = _split(name)
     if _is_file(Path(whole)):
         return sha256(Path(whole).read_bytes()).hexdigest()
-    in_zoo = whole in (*zoo.network_names(), *zoo.hardware_names())
+    in_zoo = whole in (*zoo.network_names(), *zoo.hardware_names(), *zoo.space_names())
     return sha256((zoo.entry_text(whole) if in_zoo else name).encode()).hexdigest()
 
 

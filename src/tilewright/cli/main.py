@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tilewright.cli import compile_, cores, curve, design, evaluate, hwc, map_, show, zoo
+from tilewright.cli import codesign, compile_, cores, curve, design, evaluate, hwc, map_, show, zoo
 from tilewright.cli.output import print_json, print_problem, version
 from tilewright.errors import (
     InfeasibleError,
@@ -36,6 +36,7 @@ app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate_command)
 app.command("map", epilog=map_.EXAMPLE)(map_.map_command)
 app.command("curve", epilog=curve.EXAMPLE)(curve.curve_command)
 app.command("cores", epilog=cores.EXAMPLE)(cores.cores_command)
+app.command("codesign", epilog=codesign.EXAMPLE)(codesign.codesign_command)
 app.command("compile", epilog=compile_.EXAMPLE)(compile_.compile_command)
 app.command("design", epilog=design.EXAMPLE)(design.design_command)
 app.command("hwc", epilog=hwc.EXAMPLE)(hwc.hwc_command)

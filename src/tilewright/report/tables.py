@@ -16,6 +16,7 @@ from tilewright.ir.hardware import Hardware
 from tilewright.ir.mapping import format_mapping
 from tilewright.ir.quantity import format_bytes
 from tilewright.ir.workload import Network
+from tilewright.joint.files import load_space
 from tilewright.mapper.result import LayerResult, NetworkResult, Status
 from tilewright.model.cost import Cost
 from tilewright.tech import Provenance
@@ -272,7 +273,7 @@ def hardware_report(hardware: Hardware) -> RenderableType:
 
 
 def zoo_report() -> RenderableType:
-    """What is built in: networks, chips, technology tables, each with its source."""
+    """What is built in: networks, chips, spaces, technology tables, each with its source."""
     networks = _table("network", "layers", "MACs")
     networks.add_column("source")
     for name in zoo.network_names():
@@ -285,11 +286,16 @@ def zoo_report() -> RenderableType:
         chip = zoo.load_hardware(name)
         row = (name, str(len(chip.levels)), f"{chip.mac_units:,}", _first_sentence(chip.source))
         chips.add_row(*row)
+    spaces = _table("space", "chips")
+    spaces.add_column("source")
+    for name in zoo.space_names():
+        space = load_space(name)
+        spaces.add_row(name, f"{space.size:,}", _first_sentence(space.source))
     tables = _table("technology")
     tables.add_column("source")
     for name in tech.technology_names():
         tables.add_row(name, _first_sentence(tech.find_technology(name).source))
-    return Group(networks, Text(""), chips, Text(""), tables)
+    return Group(networks, Text(""), chips, Text(""), spaces, Text(""), tables)
 
 
 def _first_sentence(source: str) -> str:

@@ -1,6 +1,6 @@
 """Networks and chips that come with the package, each with the source of its numbers.
 
-Owns: finding and reading the files under `zoo/networks` and `zoo/hardware`.
+Owns: finding and reading the files under `zoo/networks`, `zoo/hardware` and `zoo/spaces`.
 
 Non-goals: anything that a user could not have written in such a file.
 """
@@ -21,6 +21,16 @@ def network_names() -> list[str]:
 def hardware_names() -> list[str]:
     """The names of all chips, in alphabetical order."""
     return _names("hardware")
+
+
+def space_names() -> list[str]:
+    """The names of all spaces of chips, in alphabetical order."""
+    return _names("spaces")
+
+
+def space_source(name: str) -> Source:
+    """The file of a space. Raises `InputError`, with the nearest name, if there is none."""
+    return _read("spaces", name)
 
 
 def load_network(name: str) -> Network:
@@ -82,15 +92,20 @@ def tpu() -> Hardware:
 
 
 def entry_text(name: str) -> str:
-    """The file of a network or chip of the zoo, to read or to start one's own from.
+    """The file of a network, chip or space of the zoo, to read or to start one's own from.
 
-    Raises `InputError`, with the nearest name, if there is neither.
+    Raises `InputError`, with the nearest name, if there is none of these.
     """
-    networks, chips = network_names(), hardware_names()
-    if name not in networks and name not in chips:
-        fix = did_you_mean(name, networks + chips)
-        raise InputError(Problem(f"the zoo has no `{name}`", fix))
-    return _read("networks" if name in networks else "hardware", name).text
+    folders = {
+        "networks": network_names(),
+        "hardware": hardware_names(),
+        "spaces": space_names(),
+    }
+    for folder, names in folders.items():
+        if name in names:
+            return _read(folder, name).text
+    fix = did_you_mean(name, [name for names in folders.values() for name in names])
+    raise InputError(Problem(f"the zoo has no `{name}`", fix))
 
 
 def _names(folder: str) -> list[str]:
@@ -101,7 +116,7 @@ def _names(folder: str) -> list[str]:
 def _read(folder: str, name: str) -> Source:
     known = _names(folder)
     if name not in known:
-        kind = "network" if folder == "networks" else "chip"
+        kind = {"networks": "network", "spaces": "space"}.get(folder, "chip")
         fix = did_you_mean(name, known)
         raise InputError(Problem(f"the zoo has no {kind} `{name}`", fix))
     text = resources.files(__name__).joinpath(folder, f"{name}.yaml").read_text("utf-8")

@@ -114,7 +114,7 @@ def access_pj(technology: Technology, capacity_bits: Array, word_bits: int) -> A
     3.19
     """
     widths = [float(width) for width, _ in technology.access]
-    curves = [_curve_at(curve, capacity_bits) for _, curve in technology.access]
+    curves = [curve_at(curve, capacity_bits) for _, curve in technology.access]
     narrow = sum(width <= word_bits for width in widths)
     if narrow == 0:
         per_bit = curves[0]
@@ -131,8 +131,8 @@ def access_pj(technology: Technology, capacity_bits: Array, word_bits: int) -> A
     return word_bits * per_bit
 
 
-def _curve_at(curve: Curve, size: Array) -> Array:
-    """A curve at any sizes: straight lines where both axes are logarithmic."""
+def curve_at(curve: Curve, size: Array) -> Array:
+    """A curve of a technology at any sizes: straight lines where both axes are logarithmic."""
     found = curve.points[0][1] * (size / curve.points[0][0]) ** curve.below
     for index, (left, low) in enumerate(curve.points):
         slope = curve.above
