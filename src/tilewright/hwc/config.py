@@ -62,6 +62,11 @@ class HwcConfig:
         data = (self.input_words + self.weight_words) * self.data_bits
         return (data + self.sum_words * SUM_BITS) // 8
 
+    @property
+    def usable_words(self) -> dict[str, int]:
+        """The words that a tile of each operand may have."""
+        return {"I": self.input_words, "W": self.weight_words, "O": self.sum_words}
+
     def to_hardware(self) -> Hardware:
         """The block as a chip: unlimited memory, three buffers, a row of multipliers.
 
