@@ -129,8 +129,8 @@ def test_a_planted_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tiles_that_reach_too_far_are_not_chosen() -> None:
-    wide, narrow = CONFIGS["4KiB"], replace(CONFIGS["4KiB"], columns=2)
-    work = fit_widths(conv2d("wide", K=4, C=2, P=8, Q=8, R=1, S=3), wide)
+    wide, narrow = CONFIGS["1KiB"], replace(CONFIGS["1KiB"], columns=2, rows=2)
+    work = fit_widths(conv2d("wide", K=64, C=8, P=16, Q=16, R=3, S=3), wide)
     free, held = find_schedule(work, wide), find_schedule(work, narrow)
     assert free is not None
     assert held is not None
