@@ -112,7 +112,7 @@ def run_random(count: int, seed: str) -> Counter[str]:
         run = simulate(case.program, TINY, simulator="verilator", memories=memories, seed=number)
         check(case, run, TINY)
         kinds.update(case.kinds | ({"spilled"} if run.sums_in else set[str]()))
-        kinds["unrolled"] += run.lanes > 1
+        kinds["parallel"] += run.lanes > 1
     return kinds
 
 
@@ -121,7 +121,7 @@ def test_random_schedules() -> None:
     kinds = run_random(40, "few")
     expected = {"strides", "dilation", "padding", "groups", "clipped", "uneven", "spilled"}
     assert expected <= set(kinds)
-    assert kinds["unrolled"]
+    assert kinds["parallel"]
 
 
 @needs_verilator

@@ -8,6 +8,7 @@ Non-goals: any model. What should have come out and moved is for the caller to c
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ class Run:
         sums_out: sums sent.
         cycles: from start to done.
         steps: of the nest.
-        lanes: output channels that a step works on.
+        lanes: multiply-accumulates that a step may do.
     """
 
     wrong: int
@@ -152,7 +153,7 @@ def simulate(  # noqa: PLR0913
         moved["sums_out"],
         outcome.counters["cycles"],
         outcome.counters["steps"],
-        config.lanes if program.unrolled else 1,
+        prod(program.steps.values()),
     )
 
 

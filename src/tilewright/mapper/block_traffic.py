@@ -64,7 +64,7 @@ class Limits:
         reaches: by a dim of the output, how many coordinates of its rank of the sliding operand
             one tile may span.
         granules: by dim, what all tiles of it must be a multiple of, if not the whole dim; they
-            take room for whole granules. Dims of the sliding operand's sums of dims have none.
+            take room for whole granules; the sliding operand, of sums of dims, for what they are.
     """
 
     rooms: dict[str, int]
@@ -194,6 +194,7 @@ class _Search:
         if shape is None:
             granule = self.limits.granules.get(options.axis.dims[0], 1)
             return options if granule == 1 else self._in_granules(space, options, granule)
+        options = self._pixels_in_granules(space, options)
         limit = next((n for dim, n in self.limits.reaches.items() if dim in options.axis.dims), 0)
         if not limit:
             return options
@@ -217,6 +218,37 @@ class _Search:
                 costs[:, operand] = -(-size // span)
         kinds = np.zeros(len(spans), np.int64)
         return Options(options.axis, spans, kinds, Factors(tiles, costs)).undominated()
+
+    def _pixels_in_granules(self, space: ClassSpace, options: Options) -> Options:
+        """The options of a rank in which granules lie whole in all tiles of other operands.
+
+        Blocks further in than the sliding operand's are rounded up: nothing of it depends on them.
+        """
+        found = [i for i, dim in enumerate(options.axis.dims) if dim in self.limits.granules]
+        number = found[0] if found else 0
+        dim = options.axis.dims[number]
+        granule, size = self.limits.granules.get(dim, 1), self.subject.sizes[dim]
+        if granule == 1:
+            return options
+        spans = options.spans.copy()
+        inner = spans[:, number, space.place + 1 :]
+        spans[:, number, space.place + 1 :] = np.minimum(-(-inner // granule) * granule, size)
+        fixed = spans[:, number, : space.place + 1]
+        allowed = ((fixed % granule == 0) | (fixed == size)).all(axis=1)
+        spans, kept = spans[allowed], options.only(allowed)
+        tiles, costs = kept.factors.tiles.copy(), kept.factors.costs.copy()
+        for block, operand in enumerate(space.order_class.order):
+            if operand == self.subject.sliding:
+                continue
+            tiles[:, operand], costs[:, operand] = 1, 1
+            for each, name in enumerate(options.axis.dims):
+                span = spans[:, each, block]
+                if self.subject.indexes(operand, name):
+                    padded = -(-span // granule) * granule if name == dim else span
+                    tiles[:, operand] *= padded
+                else:
+                    costs[:, operand] *= -(-self.subject.sizes[name] // span)
+        return Options(options.axis, spans, kept.kinds, Factors(tiles, costs)).undominated()
 
     def _is_late(self) -> bool:
         late = self.deadline is not None and time.monotonic() > self.deadline
