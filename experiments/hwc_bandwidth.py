@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 
 import tilewright
@@ -37,8 +36,8 @@ MEASURED_KIB = 4
 WHOLE = ("alexnet", "mobilenetv2")
 """Networks that are simulated whole; of the others every layer is cropped."""
 
-CROPPED_STEPS = 3_000_000
-BASELINE_STEPS = 250_000
+CROPPED_STEPS = 1_000_000
+BASELINE_STEPS = 100_000
 OPEN = Hardware("open", (Level("DRAM"), Level("BUF")))
 """No capacity: some conventions ask for more room than a schedule takes."""
 
@@ -116,7 +115,9 @@ def measure(layer: Layer, answer: BlockTraffic) -> Measured:
     steps = sys.maxsize if layer.network in WHOLE else CROPPED_STEPS
     study = study_layer(plan, simulator="verilator", most_steps=steps)
     if not (study.run.is_correct and study.agrees):
-        sys.exit(f"{layer.network}:{layer.work.name}: {study.run.wrong} results are wrong, or words")
+        sys.exit(
+            f"{layer.network}:{layer.work.name}: {study.run.wrong} results are wrong, or words"
+        )
     small, _ = crop_plan(plan, BASELINE_STEPS // block(MEASURED_KIB).multipliers)
     expected = baselines_of(small.layer)
     found: dict[int, tuple[int, int]] = {}
@@ -342,7 +343,7 @@ text { font: 12px sans-serif; fill: #222; } .title { font-size: 14px; font-weigh
 
 def picture(found: dict[tuple[str, int], list[Modelled]]) -> str:
     """A panel for each network: MB against block size, both on log scales."""
-    from math import log10, log2
+    from math import log2, log10
 
     body = [text(16, 28, "Words moved by the block, by the baselines, and the limit", "title")]
     for column, (style, label) in enumerate(
@@ -364,14 +365,18 @@ def picture(found: dict[tuple[str, int], list[Modelled]]) -> str:
             share = (log10(words * 2 / 1e6) - low) / (high - low)  # noqa: B023 - called at once
             return left + PANEL * log2(kib) / 4, bottom - 210 * share  # noqa: B023
 
-        body.append(f'<line class="axis" x1="{left}" y1="{bottom}" x2="{left + PANEL}" y2="{bottom}"/>')
+        body.append(
+            f'<line class="axis" x1="{left}" y1="{bottom}" x2="{left + PANEL}" y2="{bottom}"/>'
+        )
         body.append(f'<line class="axis" x1="{left}" y1="{TOP}" x2="{left}" y2="{bottom}"/>')
-        for exponent in range(0, 5):
+        for exponent in range(5):
             for digit in (1, 2, 5):
                 words = digit * 10**exponent * 1e6 / 2
                 if low <= log10(words * 2 / 1e6) <= high:
                     x, y = at(1, words)
-                    body.append(f'<line class="grid" x1="{x}" y1="{y:.1f}" x2="{x + PANEL}" y2="{y:.1f}"/>')
+                    body.append(
+                        f'<line class="grid" x1="{x}" y1="{y:.1f}" x2="{x + PANEL}" y2="{y:.1f}"/>'
+                    )
                     body.append(text(x - 6, y + 4, f"{digit * 10**exponent:,}", "", "end"))
         for kib in SIZES_KIB:
             body.append(text(at(kib, 1e6)[0], bottom + 18, str(kib), "", "middle"))

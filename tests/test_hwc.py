@@ -225,7 +225,9 @@ def test_only_convolutions_run() -> None:
     [
         ("buffers: {I: 1KiB, W: 1KiB, O: 1KiB}\nlanes: 4", "unknown key `lanes`"),
         ("buffers: {I: 1KiB, W: 1KiB}", "buffer O: expected a capacity"),
-        ("array: [2, 1, 1]\nbuffers: {I: 1KiB, W: 1KiB, O: 1KiB}", "only output channels work"),
+        ("array: [8, 8, 2]\nbuffers: {I: 1KiB, W: 1KiB, O: 1KiB}", "128 multipliers: the limit"),
+        ("doubled: [I, X]\nbuffers: {I: 1KiB, W: 1KiB, O: 1KiB}", "doubled is 'IX'"),
+        ("array: [1, 64, 1]\nbuffers: {I: 1KiB, W: 1008B, O: 1KiB}", "a multiple of 128"),
         ("data_bits: 12\nbuffers: {I: 1KiB, W: 1KiB, O: 1KiB}", "8 or 16 are built"),
         ("array: [1, 3, 1]\nbuffers: {I: 1KiB, W: 1KiB, O: 1KiB}", "lanes is 3"),
     ],

@@ -139,9 +139,10 @@ def _check(config: HwcConfig) -> Iterable[Problem]:
 
 
 def _named(name: str, buffer_bytes: int) -> HwcConfig:
-    """A block of 16-bit data and four multipliers: an eighth for inputs, a sixteenth for weights, the rest for sums.
+    """A block of 16-bit data with four multipliers.
 
-    Nearly all schedules of least traffic keep a tile of sums as large as can be, and little else.
+    An eighth of its buffers is for inputs, a sixteenth for weights, the rest for sums: schedules of
+    least traffic keep a tile of sums as large as can be, and little else.
     """
     words = buffer_bytes // 2
     inputs, weights = words // 8, words // 16
@@ -225,4 +226,3 @@ def _buffer_words(reader: Reader, data_bits: int) -> dict[str, int]:
             words[operand] = 2
     buffers.finish()
     return words
-

@@ -69,6 +69,7 @@ class Program:
         steps: by dim in parallel, how many indices a step works on.
         shift: how far a sum is shifted right to become a result.
         relu: whether results below 0 become 0.
+        bias: whether each output channel's bias is added to its sums.
     """
 
     convolution: Convolution
@@ -82,6 +83,7 @@ class Program:
     steps: dict[str, int]
     shift: int = 0
     relu: bool = False
+    bias: bool = False
 
     def __str__(self) -> str:
         lines = [
@@ -98,6 +100,15 @@ class Program:
         for dim, size in self.convolution.sizes.items():
             total *= count_steps([loop for loop in self.loops if loop.dim == dim], size)
         return total
+
+    @property
+    def bias_words(self) -> int:
+        """The biases that are fetched: one for each channel of every tile that is finished."""
+        if not self.bias:
+            return 0
+        size, tile = self.convolution.sizes, self.spans["O"]
+        tiles = prod(-(-size[dim] // tile[dim]) for dim in "PQ")
+        return size["N"] * size["G"] * size["K"] * tiles
 
     def registers(self, config: HwcConfig) -> dict[str, int]:
         """Every register's value, by name, in the order of `register_widths`."""
@@ -135,6 +146,7 @@ class Program:
         values["row.pitch"] = self.slots[1]
         values |= {f"parallel.{dim}": int(dim in self.parallel) for dim in PARALLEL}
         values["shift"], values["relu"] = self.shift, int(self.relu)
+        values["bias"] = int(self.bias)
         return values
 
     def _loop(self, loop: LoopEntry) -> Iterator[tuple[str, int]]:
@@ -181,7 +193,7 @@ def register_widths(config: HwcConfig) -> dict[str, int]:
         fields = ("outer_span", "inner_span", "outer_step", "inner_step")
         fields += ("outer_repeat", "inner_repeat", "padding", "length")
         widths |= {f"{name}.{item}": count for item in fields} | {f"{name}.apart": 1}
-    widths |= {"row.pitch": local["I"], "shift": 5, "relu": 1}
+    widths |= {"row.pitch": local["I"], "shift": 5, "relu": 1, "bias": 1}
     widths |= {f"parallel.{dim}": 1 for dim in PARALLEL}
     return widths
 
@@ -199,8 +211,14 @@ def count_steps(loops: list[LoopEntry], size: int) -> int:
     return sum(count_steps(rest, size - start) for start in starts)
 
 
-def lower(
-    mapping: Mapping, layer: Workload, config: HwcConfig, *, shift: int = 0, relu: bool = False
+def lower(  # noqa: PLR0913
+    mapping: Mapping,
+    layer: Workload,
+    config: HwcConfig,
+    *,
+    shift: int = 0,
+    relu: bool = False,
+    bias: bool = False,
 ) -> Program:
     r"""Turn a mapping of a convolution into the block's program.
 
@@ -210,6 +228,7 @@ def lower(
         config: the block.
         shift: how far sums are shifted right, rounding half up, to become results.
         relu: whether results below 0 become 0.
+        bias: whether each output channel's bias is added to its sums.
 
     Raises:
         InputError: the layer is no convolution, or the mapping none for it and the block.
@@ -234,7 +253,8 @@ def lower(
     hardware = config.to_hardware()
     verify_mapping(layer, hardware, mapping)
     nest = flatten(mapping, hardware)
-    return _lower(nest, layer, convolution, config, replace_with=(shift, relu))
+    program = _lower(nest, layer, convolution, config)
+    return replace(program, shift=shift, relu=relu, bias=bias)
 
 
 def _lower(
@@ -242,7 +262,6 @@ def _lower(
     layer: Workload,
     convolution: Convolution,
     config: HwcConfig,
-    replace_with: tuple[int, bool],
 ) -> Program:
     depths = {
         operand: _outermost(nest, operand, stores[-1].depth)
@@ -260,7 +279,6 @@ def _lower(
     steps = _parallel_steps(nest, max(depths.values()), (spans, prod(slots)), config)
     shared = _share(nest, max(depths.values()), steps)
     loops, slide = _loops(shared, depths, layer, convolution)
-    shift, relu = replace_with
     program = Program(
         convolution,
         loops,
@@ -271,8 +289,6 @@ def _lower(
         "".join(steps),
         apart,
         steps,
-        shift=shift,
-        relu=relu,
     )
     violations = list(_violations(program, config))
     if violations:
@@ -486,8 +502,3 @@ def _buffer_violations(program: Program, config: HwcConfig) -> Iterator[Violatio
             what = f"{two} of {operand} {takes} {words:,} words, its buffer holds {room:,}"
             fix = f"smaller tiles, or a configuration with buffers: {{{operand}: {need}B}}"
             yield Violation(BUFFER, what, fix, (operand,), need, held)
-
-
-def with_requantisation(program: Program, *, shift: int, relu: bool) -> Program:
-    """The same program with another way out for its results."""
-    return replace(program, shift=shift, relu=relu)

@@ -75,8 +75,11 @@ class Plan:
         it waits. The first tiles come before any work, the last sums go after it.
         """
         output, doubled = self.cost.counts["DRAM", "O"], self.config.doubled
-        ports = {"I": (self.words["I"],), "W": (self.words["W"],)}
-        ports["O"] = (output.reads, output.updates)
+        ports = {
+            "I": [self.words["I"]],
+            "W": [self.words["W"]],
+            "O": [output.reads, output.updates],
+        }
         work = self.steps + sum(sum(ports[o]) for o in "IWO" if o not in doubled)
         hidden = [max(ports[o]) for o in doubled]
         ramp = self.cost.counts.ramp_words

@@ -157,7 +157,7 @@ class AxisTable(Elaboratable):
         ]
         return held_in, is_held
 
-    def _note(  # noqa: PLR0917
+    def _note(
         self, m: Module, x: Signal, slot: Signal, notes: Signal, slots: Memory, owners: Memory
     ) -> None:
         """Write the slot of a coordinate into the table of the next tile."""

@@ -14,6 +14,7 @@ from tilewright.hwc.rtl.ports import ReadPort, WritePort
 from tilewright.hwc.rtl.sequencer import Sequencer
 from tilewright.hwc.rtl.units import PIPELINE, InputUnit, SumUnit, WeightUnit
 
+
 class Block(Elaboratable):
     """The convolution block.
 
@@ -21,7 +22,7 @@ class Block(Elaboratable):
     `is_done` stays set until the next start. The counters count from reset.
 
     Attributes:
-        inputs, weights, sums_in: ports that are read.
+        inputs, weights, sums_in, biases: ports that are read.
         sums_out: the port that sums and results leave by.
         cycles: from start to done.
         steps: of the nest.
@@ -41,13 +42,14 @@ class Block(Elaboratable):
         self.weights = ReadPort("weights", address, data)
         self.sums_in = ReadPort("sums_in", address, SUM_BITS)
         self.sums_out = WritePort("sums_out", address, SUM_BITS)
+        self.biases = ReadPort("biases", address, SUM_BITS)
         names = ("cycles", "steps", "count_inputs", "count_weights", "count_sums_in")
-        names += ("count_sums_out", "count_results")
+        names += ("count_sums_out", "count_results", "count_biases")
         self.counters = {name: Signal(32, name=name) for name in names}
 
     def ports(self) -> list[Signal]:
         """Every port of the top module beside clock and reset."""
-        streams = (self.inputs, self.weights, self.sums_in, self.sums_out)
+        streams = (self.inputs, self.weights, self.sums_in, self.sums_out, self.biases)
         return [
             self.load, self.register, self.value, self.start, self.is_done,
             *(signal for stream in streams for signal in stream.signals()),
@@ -67,7 +69,7 @@ class Block(Elaboratable):
         units = (
             InputUnit(config, registers, sequencer, image, self.inputs),
             WeightUnit(config, registers, filters, self.weights),
-            SumUnit(config, registers, sums, (self.sums_in, self.sums_out)),
+            SumUnit(config, registers, sums, (self.sums_in, self.sums_out, self.biases)),
         )
         m.submodules.input_unit, m.submodules.weight_unit, m.submodules.sum_unit = units
         issues = self._control(m, sequencer, units)
@@ -79,6 +81,7 @@ class Block(Elaboratable):
             counters["count_sums_in"].eq(units[2].fetcher.count),
             counters["count_sums_out"].eq(units[2].sums),
             counters["count_results"].eq(units[2].results),
+            counters["count_biases"].eq(units[2].biases),
         ]
         return m
 
@@ -219,9 +222,7 @@ class Block(Elaboratable):
             found.append(row)
         return found
 
-    def _inputs(
-        self, m: Module, sequencer: Sequencer, unit: InputUnit
-    ) -> list[list[Signal]]:
+    def _inputs(self, m: Module, sequencer: Sequencer, unit: InputUnit) -> list[list[Signal]]:
         """The words of every pixel, by input channel; 0 in the padding."""
         registers = self.registers
         plane = _delayed(m, "plane", sequencer.sums["I"], 1)[0]
@@ -243,9 +244,7 @@ class Block(Elaboratable):
             found.append(words)
         return found
 
-    def _weights(
-        self, m: Module, sequencer: Sequencer, unit: WeightUnit
-    ) -> list[list[Signal]]:
+    def _weights(self, m: Module, sequencer: Sequencer, unit: WeightUnit) -> list[list[Signal]]:
         """The weights of every input channel, by lane."""
         registers, buffer = self.registers, unit.buffer
         place = _delayed(m, "filter_place", sequencer.sums["W"], 1)[0]

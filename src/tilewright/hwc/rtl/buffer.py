@@ -98,9 +98,7 @@ class Buffer(Elaboratable):
         m.d.comb += self.word.eq(Array(self.banks_words)[bank])
         return m
 
-    def _locate(
-        self, m: Module, name: str, address: Signal, part: Signal
-    ) -> tuple[Signal, Signal]:
+    def _locate(self, m: Module, name: str, address: Signal, part: Signal) -> tuple[Signal, Signal]:
         """The address in a part, and which part."""
         inside = Signal(len(address), name=f"{name}_inside")
         chosen = Signal(len(part), name=f"{name}_chosen")

@@ -152,6 +152,8 @@ class SumUnit(Unit):
         is_idle: nothing is left to send.
         ended: whether the tile that the multipliers were at needs no more iterations.
         half: which of two buffers the multipliers are at.
+        bias: what is added to the sums of the channel whose results are sent.
+        biases: the biases fetched.
         sums: the sums sent.
         results: the results sent.
     """
@@ -161,9 +163,12 @@ class SumUnit(Unit):
         config: HwcConfig,
         registers: dict[str, Signal],
         buffers: list[Buffer],
-        ports: tuple[ReadPort, WritePort],
+        ports: tuple[ReadPort, WritePort, ReadPort],
     ) -> None:
         super().__init__(config, registers, "O")
+        self.bias_port = ports[2]
+        self.bias = Signal(signed(SUM_BITS))
+        self.biases = Signal(32)
         self.buffers = buffers
         self.port = ports[1]
         parallel = ("Q", registers["parallel.Q"], config.pixels)
@@ -236,21 +241,22 @@ class SumUnit(Unit):
                 with m.State("RUN_DRY"):
                     m.d.sync += waits.eq(waits - 1)
                     with m.If((waits == 0) & sender.is_ready):
-                        m.d.comb += sender.rewind.eq(1)
-                        m.next = "SEND"
-            with m.State("LAST_TILE" if self.is_doubled else "LEAVE"):
-                with m.If(self.leave | self.finish):
-                    m.d.comb += sender.set_up.eq(1)
-                    m.d.sync += [is_result.eq(self.ended), is_over.eq(self.finish)]
-                    m.d.sync += self.sending.eq(looks)
-                    m.next = "SEND_BOX"
+                        self._begin_sending(m, is_result)
+            waiting = "LAST_TILE" if self.is_doubled else "LEAVE"
+            with m.State(waiting), m.If(self.leave | self.finish):
+                m.d.comb += sender.set_up.eq(1)
+                m.d.sync += [is_result.eq(self.ended), is_over.eq(self.finish)]
+                m.d.sync += self.sending.eq(looks)
+                m.next = "SEND_BOX"
             with m.State("SEND_BOX"), m.If(sender.is_ready):
-                m.d.comb += sender.rewind.eq(1)
-                m.next = "SEND"
+                self._begin_sending(m, is_result)
             with m.State("SEND"):
-                is_done = self._drain(m, is_result)
-                with m.If(is_done):
+                flows = self._drain(m, is_result)
+                with m.If(flows & sender.is_last):
                     m.next = "LAST"
+                with m.Elif(flows & sender.crosses & is_result & self.registers["bias"]):
+                    m.next = "NEXT_CHANNEL"
+            self._fetch_bias(m)
             with m.State("LAST"):
                 m.d.comb += self.reads.eq(1)
                 with m.If(~self.port.put | self.port.put_ready):
@@ -273,30 +279,57 @@ class SumUnit(Unit):
         """Read a word and hand the one before to the port, while the port takes them."""
         port, sender = self.port, self.sender
         flows = Signal()
-        is_done = Signal()
         m.d.comb += [
             flows.eq(~port.put | port.put_ready),
             self.reads.eq(1),
             self.enable.eq(flows),
             sender.step.eq(flows),
-            is_done.eq(flows & sender.is_last),
         ]
         with m.If(flows):
             m.d.sync += [port.put.eq(1), port.address.eq(sender.memory)]
             m.d.sync += port.is_result.eq(is_result)
-        return is_done
+        return flows
+
+    def _begin_sending(self, m: Module, is_result: Signal) -> None:
+        m.d.comb += self.sender.rewind.eq(1)
+        m.next = "SEND"
+        with m.If(is_result & self.registers["bias"]):
+            m.next = "ASK_BIAS"
+
+    def _fetch_bias(self, m: Module) -> None:
+        """The states that fetch the bias of the next channel, once the last word has gone."""
+        port, sender = self.bias_port, self.sender
+        with m.State("NEXT_CHANNEL"):
+            m.d.comb += self.reads.eq(1)
+            with m.If(~self.port.put | self.port.put_ready):
+                m.d.sync += self.port.put.eq(0)
+                m.next = "ASK_BIAS"
+        with m.State("ASK_BIAS"):
+            group = self.left["G"] + sender.index["G"]
+            channel = self.left["K"] + sender.index["K"]
+            m.d.comb += port.ask.eq(1)
+            m.d.comb += port.address.eq(group * self.registers["size.K"] + channel)
+            with m.If(port.ask_ready):
+                m.next = "BIAS"
+        with m.State("BIAS"):
+            m.d.comb += port.answer_ready.eq(1)
+            with m.If(port.answer):
+                m.d.sync += [self.bias.eq(port.data), self.biases.eq(self.biases + 1)]
+                m.next = "SEND"
 
     def _send(self, m: Module) -> None:
         port, registers = self.port, self.registers
         bits = self.config.data_bits
         highest, lowest = (1 << (bits - 1)) - 1, -(1 << (bits - 1))
         total = Array([buffer.word for buffer in self.buffers])[self.sending]
+        biased = Signal(signed(SUM_BITS))
+        m.d.comb += biased.eq(total + Mux(registers["bias"], self.bias, 0))
         half = Signal(signed(SUM_BITS + 1))
         shifted = Signal(signed(SUM_BITS + 1))
         m.d.comb += half.eq(
             Mux(registers["shift"] == 0, 0, (Const(1, 33) << registers["shift"]) >> 1)
         )
-        m.d.comb += shifted.eq((total + half) >> registers["shift"])
+        m.d.comb += shifted.eq((biased + half) >> registers["shift"])
         result = Signal(signed(bits))
         floor = Mux(registers["relu"], Const(0, signed(bits + 1)), Const(lowest, signed(bits + 1)))
         with m.If(shifted < floor):
@@ -320,7 +353,7 @@ class InputUnit(Unit):
         rows, columns: the axes' tables.
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         config: HwcConfig,
         registers: dict[str, Signal],

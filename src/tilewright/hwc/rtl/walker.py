@@ -26,10 +26,12 @@ class Walker(Elaboratable):
         is_last: the present word is the last.
         memory: address of the present word in the operand's memory.
         buffer: address of the present word in the buffer.
+        index: where in the box the present word is, by dim.
+        crosses: the next word, if there is one, differs in another dim than the last two.
         part: of a dim that is worked on in parallel: which lane's the present word is.
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         config: HwcConfig,
         registers: dict[str, Signal],
@@ -54,6 +56,8 @@ class Walker(Elaboratable):
         self.is_last = Signal()
         self.memory = Signal(config.address_bits)
         self.buffer = Signal(len(self.pitches[0]))
+        self.index = {dim: Signal(config.count_bits, name=f"index_{dim}") for dim in self.dims}
+        self.crosses = Signal()
         self.part = Signal(max(1, (parallel[2] - 1).bit_length() if parallel else 0))
 
     def elaborate(self, platform: object) -> Module:
@@ -81,7 +85,7 @@ class Walker(Elaboratable):
 
     def _walk(self, m: Module, lengths: list[Signal], origin: Signal) -> None:
         rank = len(self.dims)
-        index = [Signal(self.count_bits, name=f"index{i}") for i in range(rank)]
+        index = list(self.index.values())
         more = [index[i] + 1 < lengths[i] for i in range(rank)]
         takes = [more[i] & ~Cat(*more[i + 1 :]).any() for i in range(rank)]
         inside = [Cat(*takes[:i]).any() for i in range(rank)]
@@ -107,6 +111,7 @@ class Walker(Elaboratable):
                     m.d.sync += place.eq(after)
             m.d.comb += address.eq(places[-1])
         m.d.comb += self.is_last.eq(~Cat(*takes).any())
+        m.d.comb += self.crosses.eq(~Cat(*takes[-2:]).any())
 
     def _part(self, m: Module, index: list[Signal]) -> list[Value]:
         """The distances in the buffer: neighbours of a dim that is parallel share an address."""
