@@ -150,10 +150,15 @@ def _named(name: str, buffer_bytes: int) -> HwcConfig:
     return HwcConfig(name, inputs, weights, sums, lanes=4, loops=12)
 
 
+_TINY = HwcConfig(
+    "tiny", 128, 64, 64, lanes=2, channels=2, pixels=2, doubled="IWO",
+    loops=14, rows=32, columns=32, count_bits=8,
+)  # fmt: skip
+
 CONFIGS = {
     config.name: config
     for config in (
-        HwcConfig("tiny", 64, 64, 32, lanes=2, rows=16, columns=16, loops=12, count_bits=8),
+        _TINY,
         _named("small", 4096),
         HwcConfig("wide", 512, 512, 1024, channels=2, lanes=4, pixels=2, doubled="IWO", loops=12),
         *(_named(f"{kib}KiB", 1024 * kib) for kib in (1, 2, 4, 8, 16)),

@@ -464,7 +464,7 @@ class InputUnit(Unit):
         column = Signal(len(columns.total))
         first_row = Signal(len(rows.total))
         fetcher, walker = self.fetcher, self.walker
-        place = Signal(len(walker.buffer))
+        place = Signal(len(self.buffers[0].place))
         for buffer in self.buffers:
             _store(m, fetcher, buffer)
         m.d.comb += [
@@ -499,7 +499,8 @@ class InputUnit(Unit):
 
 def _connect(m: Module, fetcher: Fetcher, walker: Walker, offset: Value) -> None:
     """What the walker names is fetched."""
-    place = Signal(len(walker.buffer), name="fetched_place")
+    # A buffer's addresses are shorter than the registers' where it is one of several copies.
+    place = Signal(len(fetcher.buffer) - len(walker.part), name="fetched_place")
     m.d.comb += [
         place.eq(walker.buffer + offset),
         fetcher.memory.eq(walker.memory),
