@@ -75,7 +75,7 @@ def test_amaranth_agrees_with_the_model(nest: str, doubled: str, stalls: int) ->
 
 
 def test_the_more_tiles_are_held_the_fewer_cycles_it_takes() -> None:
-    cycles = []
+    cycles: list[int] = []
     for doubled in ("", "IW", "IWO"):
         config = replace(TINY, doubled=doubled, channels=1, pixels=1)
         cycles.append(simulate(case_of(SMALL, SPILLS, config).program, config).cycles)

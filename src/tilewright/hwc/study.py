@@ -146,6 +146,7 @@ class Study:
             "cycles": run.cycles,
             "steps": run.steps,
             "utilization": self.utilization,
+            "biases": {"words": run.biases, "model_words": self.program.bias_words},
             "words_per_cycle": sum(run.words.values()) / run.cycles,
             "ports": {
                 o: {"words": run.words[o], "model_words": plan.words[o]} for o in ("I", "W", "O")
@@ -288,6 +289,8 @@ def study_layer(  # noqa: PLR0913
     seed: int = 0,
     measure: tuple[int, ...] = (),
     vcd: Path | None = None,
+    bias: bool = False,
+    relu: bool = False,
 ) -> Study:
     """Run a plan on the block's RTL.
 
@@ -299,6 +302,8 @@ def study_layer(  # noqa: PLR0913
         seed: of the operands.
         measure: the baselines that are run, too, by output planes.
         vcd: where to write the waveforms.
+        bias: add a bias to every output channel.
+        relu: cut results off below 0.
 
     Raises:
         InfeasibleError: the block cannot run the schedule.
@@ -307,7 +312,7 @@ def study_layer(  # noqa: PLR0913
     """
     lower(plan.cost.mapping, plan.layer, plan.config)  # refused before anything is built
     cropped, cut = crop_plan(plan, most_steps)
-    program = lower(cropped.cost.mapping, cropped.layer, plan.config, shift=_shift(plan.layer))
+    program = replace(cropped.program, shift=_shift(plan.layer), bias=bias, relu=relu)
     short = program.steps_taken <= INTERPRETED_STEPS
     chosen = simulator or ("amaranth" if short else "verilator")
     run = simulate(program, plan.config, simulator=chosen, memories=memories, seed=seed, vcd=vcd)

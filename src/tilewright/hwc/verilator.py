@@ -80,11 +80,17 @@ def _key(config: HwcConfig, *, trace: bool) -> str:
         amaranth = metadata.version("amaranth")
     except metadata.PackageNotFoundError:
         raise missing_amaranth() from None
+    parts = [_verilator_version(), amaranth, str(trace), repr(replace(config, name=TOP))]
+    parts.append(_sources())
+    return sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """The texts of all sources; read once, for the modules of this process do not change either."""
     here = resources.files("tilewright.hwc")
     sources = [*map(here.joinpath, _SOURCES), *here.joinpath("rtl").iterdir()]
-    texts = [item.read_text("utf-8") for item in sorted(sources, key=str) if item.is_file()]
-    parts = [_verilator_version(), amaranth, str(trace), repr(replace(config, name=TOP)), *texts]
-    return sha256("\n".join(parts).encode()).hexdigest()[:24]
+    return "\n".join(item.read_text("utf-8") for item in sorted(sources, key=str) if item.is_file())
 
 
 def _bench() -> str:

@@ -23,7 +23,7 @@ TOP = "hwc"
 
 _HEADER = """\
 // The convolution block of tilewright, configuration {name}: {buffer_bytes} bytes of buffers,
-// {lanes} multipliers. Written by Amaranth; `docs/hwc.md` says how it is programmed.
+// {multipliers} multipliers. Written by Amaranth; `docs/hwc.md` says how it is programmed.
 //
 // Amaranth widens operands and drops carries as its arithmetic says, and writes cases without
 // default; these four checks of Verilator ask for another style. All others are on.
@@ -54,7 +54,9 @@ def to_verilog(config: HwcConfig) -> str:
 
     Source: `docs/hwc.md`.
     """
-    header = _HEADER.format(name=config.name, buffer_bytes=config.buffer_bytes, lanes=config.lanes)
+    header = _HEADER.format(
+        name=config.name, buffer_bytes=config.buffer_bytes, multipliers=config.multipliers
+    )
     return header + convert_block(replace(config, name=TOP))
 
 

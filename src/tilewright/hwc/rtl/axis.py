@@ -100,7 +100,9 @@ class AxisTable(Elaboratable):
         before = Signal(self.slot_bits + 1)
         seen = Signal(self.slot_bits + 1)
         keeps = Signal()
-        m.d.comb += self.is_same.eq((self.total == seen) & (before == seen))
+        skipped = Signal()
+        is_known = self._recognise(m)
+        m.d.comb += self.is_same.eq(skipped | ((self.total == seen) & (before == seen)))
         with m.If(self.forget):
             m.d.sync += [used.eq(0), before.eq(0), self.total.eq(0)]
 
@@ -108,9 +110,13 @@ class AxisTable(Elaboratable):
             with m.State("IDLE"):
                 m.d.comb += self.is_idle.eq(1)
                 with m.If(self.compare):
+                    m.d.sync += skipped.eq(is_known)
+                with m.If(self.compare & ~is_known):
                     m.d.sync += [taken.eq(0), seen.eq(0), before.eq(self.total)]
                     m.d.sync += self.total.eq(0)
                     m.next = "COMPARE"
+                with m.Elif(self.fill & is_known & (self.keep | ~self.apart)):
+                    m.d.sync += self.kept.eq(Mux(self.keep, self.total, 0))
                 with m.Elif(self.fill):
                     m.d.sync += [taken.eq(Mux(self.keep, taken, 0)), free.eq(0)]
                     m.d.sync += self.kept.eq(Mux(self.keep, self.total, 0))
@@ -141,6 +147,18 @@ class AxisTable(Elaboratable):
                 m.next = "IDLE"
         self._answer(m, slots, listed)
         return m
+
+    def _recognise(self, m: Module) -> Value:
+        """Whether the next tile's coordinates are, by its place and lengths, the last one's."""
+        places = (self.first, self.outputs, self.filters)
+        known = Signal()
+        last = [Signal.like(place, name=f"last{i}") for i, place in enumerate(places)]
+        with m.If(self.forget):
+            m.d.sync += known.eq(0)
+        with m.Elif(self.fill & self.is_idle):
+            m.d.sync += [known.eq(1), *(old.eq(new) for old, new in zip(last, places, strict=True))]
+        same = [old == new for old, new in zip(last, places, strict=True)]
+        return known & Cat(*same).all()
 
     def _look_up(
         self, m: Module, x: Signal, used: Signal, slots: Memory, owners: Memory
