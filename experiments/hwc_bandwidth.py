@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import log2, log10
 from pathlib import Path
 
 import tilewright
@@ -34,7 +35,7 @@ NETWORKS = ("alexnet", "vgg16", "resnet18", "mobilenetv2")
 SIZES_KIB = (1, 2, 4, 8, 16)
 MEASURED_KIB = 4
 WHOLE = ("alexnet",)
-"""Networks that are simulated whole; of the others every layer is cropped."""
+"""Networks of which every layer is simulated whole, however long it is."""
 
 CROPPED_STEPS = 5_100_000
 BASELINE_STEPS = 100_000
@@ -228,6 +229,10 @@ def cycles_table(measured: Sequence[Measured]) -> Iterator[str]:
         )
 
 
+def listed(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
+
+
 def within(measured: Sequence[Measured], share: float) -> str:
     close = sum(
         abs(each.study.run.cycles / each.study.plan.model_cycles - 1) <= share for each in measured
@@ -282,10 +287,10 @@ cannot move less. That is why MobileNetV2 gains least.
 ## What was measured
 
 At {MEASURED_KIB} KiB ({config.input_words} words for inputs, {config.weight_words} for weights,
-{config.sum_words} sums) every layer ran in Verilator, {cycles:,} cycles in all. AlexNet and
-MobileNetV2 ran whole; the layers of VGG-16 and ResNet-18 were cropped in height and width to
-{CROPPED_STEPS:,} steps, with the schedule of the whole layer. Every result was compared with a
-plain integer convolution, every port with the model.
+{config.sum_words} sums) every layer ran in Verilator, {cycles:,} cycles in all. {listed(WHOLE)} ran
+whole; layers of the others that take more than {CROPPED_STEPS:,} steps were cropped to whole tiles
+of rows, columns and output channels, with the schedule of the whole layer (last table). Every
+result was compared with a plain integer convolution, every port with the model.
 
 {chr(10).join(measured_table(measured))}
 
@@ -304,11 +309,13 @@ rules say of these schedules. `timeloop` counts perfect factors only.
 
 ## Cycles
 
-The model: the largest of the steps and the words on each port, each a word a cycle; the first
-tiles before it; and, as there is one tile of sums, all its transfers, for which the multipliers
-wait. {within(measured, 0.05)} layers are within 5% of it, {within(measured, 0.1)} within 10%. It
-knows nothing of bursts: where a tile changes all at once after many small slides, or a tile is
-smaller than what it takes to begin a transfer, the block waits longer.
+The model, at a word a cycle and port: the larger of the words on the port of inputs or weights,
+and the steps with the transfers of sums, for which the multipliers wait (there is one tile of
+sums); and the first tiles before it.
+{within(measured, 0.05)} layers are within 5% of it, {within(measured, 0.1)} within 10%. It knows
+nothing of bursts: where a tile changes all at once after many small slides, or is smaller than what
+it takes to begin a transfer, the block waits longer. The lanes work on output channels: in a
+depthwise layer, which has one in each group, three of four multipliers are idle.
 
 {chr(10).join(cycles_table(measured))}
 """
@@ -327,7 +334,7 @@ def plain_ratio(rows: Sequence[Modelled]) -> float:
 
 # The figure.
 
-WIDTH, HEIGHT, LEFT, TOP, PANEL, GAP = 900, 330, 60, 60, 170, 40
+WIDTH, HEIGHT, LEFT, TOP, PANEL, TALL, GAP = 900, 330, 60, 60, 170, 210, 40
 STYLE = """
 text { font: 12px sans-serif; fill: #222; } .title { font-size: 14px; font-weight: bold; }
 .ground { fill: #fff; } .axis { stroke: #888; } .grid { stroke: #ddd; }
@@ -339,56 +346,64 @@ text { font: 12px sans-serif; fill: #222; } .title { font-size: 14px; font-weigh
   .ours { stroke: #5fb0f0; }
 }
 """
+LABELS = {"ours": "block", "base1": "baseline n = 1", "base4": "n = 4", "limit": "limit"}
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A network's panel: where it stands, and the megabytes at its foot and its top, as logs."""
+
+    left: float
+    low: float
+    high: float
+
+    def point(self, kib: float, words: float) -> tuple[float, float]:
+        """Where so many words at such a size are drawn."""
+        share = (log10(words * 2 / 1e6) - self.low) / (self.high - self.low)
+        return self.left + PANEL * log2(kib) / log2(SIZES_KIB[-1]), TOP + TALL * (1 - share)
+
+    def axes(self) -> Iterator[str]:
+        foot, right = TOP + TALL, self.left + PANEL
+        yield line("axis", self.left, foot, right, foot)
+        yield line("axis", self.left, TOP, self.left, foot)
+        for megabytes in (digit * 10**exponent for exponent in range(5) for digit in (1, 2, 5)):
+            if self.low <= log10(megabytes) <= self.high:
+                x, y = self.point(1, megabytes * 1e6 / 2)
+                yield line("grid", x, y, right, y)
+                yield text(x - 6, y + 4, f"{megabytes:,}", "", "end")
+        for kib in SIZES_KIB:
+            yield text(self.point(kib, 1e6)[0], foot + 18, str(kib), "", "middle")
+
+    def curve(self, style: str, words: dict[int, float]) -> str:
+        points = (self.point(kib, each) for kib, each in words.items())
+        drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        return f'<polyline class="{style}" fill="none" points="{drawn}"/>'
+
+
+def panel(number: int, network: str, found: dict[tuple[str, int], list[Modelled]]) -> Iterator[str]:
+    rows = {kib: found[network, kib] for kib in SIZES_KIB}
+    curves: dict[str, dict[int, float]] = {
+        "base1": dict.fromkeys(SIZES_KIB, total(rows[1], 1)),
+        "base4": dict.fromkeys(SIZES_KIB, total(rows[1], 4)),
+        "ours": {kib: total(each) for kib, each in rows.items()},
+        "limit": {kib: limit_of(each) for kib, each in rows.items()},
+    }
+    values = [log10(words * 2 / 1e6) for curve in curves.values() for words in curve.values()]
+    drawn = Panel(LEFT + number * (PANEL + GAP), min(values) - 0.05, max(values) + 0.05)
+    yield from drawn.axes()
+    for style, words in curves.items():
+        yield drawn.curve(style, words)
+    yield text(drawn.left + PANEL / 2, TOP - 10, f"{network}, MB", "", "middle")
 
 
 def picture(found: dict[tuple[str, int], list[Modelled]]) -> str:
     """A panel for each network: MB against block size, both on log scales."""
-    from math import log2, log10
-
     body = [text(16, 28, "Words moved by the block, by the baselines, and the limit", "title")]
-    for column, (style, label) in enumerate(
-        (("ours", "block"), ("base1", "baseline n = 1"), ("base4", "n = 4"), ("limit", "limit"))
-    ):
+    for column, (style, label) in enumerate(LABELS.items()):
         x = 420 + 120 * column
-        body.append(f'<line class="{style}" x1="{x}" y1="24" x2="{x + 24}" y2="24"/>')
-        body.append(text(x + 30, 28, label))
+        body += [line(style, x, 24, x + 24, 24), text(x + 30, 28, label)]
     for number, network in enumerate(NETWORKS):
-        rows = {kib: found[network, kib] for kib in SIZES_KIB}
-        values = [total(r) for r in rows.values()] + [total(rows[1], 1), total(rows[1], 4)]
-        values += [limit_of(r) for r in rows.values()]
-        low, high = (log10(edge(values) * 2 / 1e6) for edge in (min, max))
-        low, high = low - 0.05, high + 0.05
-        left = LEFT + number * (PANEL + GAP)
-        bottom = TOP + 210
-
-        def at(kib: float, words: float) -> tuple[float, float]:
-            share = (log10(words * 2 / 1e6) - low) / (high - low)  # noqa: B023 - called at once
-            return left + PANEL * log2(kib) / 4, bottom - 210 * share  # noqa: B023
-
-        body.append(
-            f'<line class="axis" x1="{left}" y1="{bottom}" x2="{left + PANEL}" y2="{bottom}"/>'
-        )
-        body.append(f'<line class="axis" x1="{left}" y1="{TOP}" x2="{left}" y2="{bottom}"/>')
-        for exponent in range(5):
-            for digit in (1, 2, 5):
-                words = digit * 10**exponent * 1e6 / 2
-                if low <= log10(words * 2 / 1e6) <= high:
-                    x, y = at(1, words)
-                    body.append(
-                        f'<line class="grid" x1="{x}" y1="{y:.1f}" x2="{x + PANEL}" y2="{y:.1f}"/>'
-                    )
-                    body.append(text(x - 6, y + 4, f"{digit * 10**exponent:,}", "", "end"))
-        for kib in SIZES_KIB:
-            body.append(text(at(kib, 1e6)[0], bottom + 18, str(kib), "", "middle"))
-        for style, planes in (("base1", 1), ("base4", 4)):
-            (x1, y), (x2, _) = at(1, total(rows[1], planes)), at(16, total(rows[1], planes))
-            body.append(f'<line class="{style}" x1="{x1}" y1="{y:.1f}" x2="{x2}" y2="{y:.1f}"/>')
-        for style, words_of in (("ours", total), ("limit", limit_of)):
-            points = " ".join(
-                "{:.1f},{:.1f}".format(*at(kib, words_of(rows[kib]))) for kib in SIZES_KIB
-            )
-            body.append(f'<polyline class="{style}" points="{points}"/>')
-        body.append(text(left + PANEL / 2, TOP - 10, f"{network}, MB", "", "middle"))
+        body += panel(number, network, found)
     body.append(text(WIDTH / 2, HEIGHT - 10, "buffers of the block, KiB", "", "middle"))
     return "\n".join(
         [
@@ -401,6 +416,10 @@ def picture(found: dict[tuple[str, int], list[Modelled]]) -> str:
             "",
         ]
     )
+
+
+def line(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
 def text(x: float, y: float, words: str, style: str = "", anchor: str = "start") -> str:

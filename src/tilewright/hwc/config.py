@@ -151,7 +151,7 @@ def _named(name: str, buffer_bytes: int) -> HwcConfig:
 
 
 _TINY = HwcConfig(
-    "tiny", 128, 64, 64, lanes=2, channels=2, pixels=2, doubled="IWO",
+    "tiny", 256, 64, 64, lanes=2, channels=2, pixels=2, doubled="IWO",
     loops=14, rows=32, columns=32, count_bits=8,
 )  # fmt: skip
 

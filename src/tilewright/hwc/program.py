@@ -242,7 +242,7 @@ def lower(  # noqa: PLR0913
     >>> print(lower(parse_mapping(nest), layer, load_config("tiny")))
       K     2 steps of 1     outside WIO
       P     4 steps of 1     outside IO  input slides
-      Q     4 steps of 1     outside -
+      Q     2 steps of 2     outside -
       C     3 steps of 1     outside -
       R     3 steps of 1     outside -
       S     3 steps of 1     outside -
