@@ -405,18 +405,27 @@ def test_the_verilog_is_clean(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+REAL = (
+    "vgg16:conv3_2",
+    "alexnet:conv1",
+    "resnet18:layer2.0.downsample",
+    "mobilenetv2:features.2.conv.0.0",
+    "mobilenetv2:features.2.conv.1.0",
+)
+
+
 @needs_verilator
 @pytest.mark.slow
-def test_layers_of_real_networks() -> None:
-    """A mapping for a whole layer, run on as much of it as a minute allows."""
-    for name, nest in REAL.items():
-        plan = plan_layer(load_layer(name), CONFIGS["small"], parse_mapping(nest))
-        study = study_layer(plan, simulator="verilator", most_steps=1_000_000)
-        assert study.run.is_correct, name
-        assert study.agrees, name
-
-
-REAL = {
-    "vgg16:conv3_2": "DRAM[W I O]: K8 P14 Q7 C256\nBUF[W]:\nBUF[I O]: P4 Q4 K8 R3 S3 | K4@x",
-    "alexnet:conv1": "DRAM[W I O]: K4 P55 C3\nBUF[I]: Q28\nBUF[W]:\nBUF[O]: Q2 K4 R11 S11 | K4@x",
-}
+@pytest.mark.parametrize("name", REAL)
+def test_layers_of_real_networks(name: str) -> None:
+    """The schedule of a whole layer, run on as much of it as takes seconds, memory stalling."""
+    plan = plan_layer(load_layer(name), CONFIGS["small"])
+    assert plan.status == "optimal"
+    still = study_layer(plan, simulator="verilator", most_steps=300_000)
+    memories = Memories(latency_cycles=5, stall_percent=20)
+    stalled = study_layer(plan, simulator="verilator", most_steps=300_000, memories=memories)
+    for study in (still, stalled):
+        assert study.run.is_correct
+        assert study.agrees
+    assert still.run.cycles == pytest.approx(still.plan.model_cycles, rel=0.05)
+    assert stalled.run.cycles > still.run.cycles
