@@ -396,7 +396,7 @@ def panel(number: int, network: str, found: dict[tuple[str, int], list[Modelled]
 
 def picture(found: dict[tuple[str, int], list[Modelled]]) -> str:
     """A panel for each network: MB against block size, both on log scales."""
-    body = [text(16, 28, "Words moved by the block, by the baselines, and the limit", "title")]
+    body = [text(16, 28, "Words of 16 bits to and from memory", "title")]
     for column, (style, label) in enumerate(LABELS.items()):
         x = 420 + 120 * column
         body += [line(style, x, 24, x + 24, 24), text(x + 30, 28, label)]
