@@ -34,7 +34,7 @@ FIGURE = ROOT / "docs" / "figures" / "hwc-bandwidth.svg"
 NETWORKS = ("alexnet", "vgg16", "resnet18", "mobilenetv2")
 SIZES_KIB = (1, 2, 4, 8, 16)
 MEASURED_KIB = 4
-WHOLE = ("alexnet:conv1", "alexnet:conv5")
+WHOLE = ("alexnet:conv1", "alexnet:conv4", "alexnet:conv5")
 """Layers that are simulated whole, however long they are: network:layer."""
 
 CROPPED_STEPS = 1_000_000
