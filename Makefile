@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign clean
+.PHONY: help demo test check test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves hwc-bandwidth test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -83,6 +83,12 @@ limits: $(BIN)/tilewright ## least traffic over what no schedule can do without:
 
 curves: $(BIN)/tilewright ## least DRAM traffic against buffer size: docs/traffic-curves.md
 	$(BIN)/python experiments/traffic_curves.py
+
+hwc-bandwidth: $(VENV)/.tests-installed ## the block's bandwidth, measured in Verilator: docs/hwc-bandwidth.md
+	$(BIN)/python -m experiments.hwc_bandwidth
+
+test-hwc: $(VENV)/.tests-installed ## the long tests of the convolution block; they need Verilator
+	$(BIN)/python -m pytest -n auto --slow tests/test_hwc.py tests/test_block_traffic.py
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -87,11 +87,16 @@ def _draw_mapping(random: Random, layer: Workload, config: HwcConfig) -> Mapping
     """Any order of any factors, clipped or not, and a depth of its own for every operand."""
     spatial: tuple[Loop, ...] = ()
     loops: list[Loop] = []
+    inmost: list[Loop] = []
+    parallel = {"K": config.lanes, "C": config.channels, "Q": config.pixels}
     for dim, size in layer.sizes.items():
-        left = size
-        if dim == "K" and config.lanes > 1 and random.random() < 0.8:
-            extent = min(config.lanes, random.choice([config.lanes, config.lanes, size]))
-            spatial = (Loop("K", extent, "x"),)
+        left, lanes = size, parallel.get(dim, 1)
+        if lanes > 1 and size > 1 and random.random() < 0.7:
+            extent = min(lanes * random.randint(1, 2), random.choice([lanes, lanes, size]))
+            if dim == "K" and extent <= lanes:
+                spatial = (Loop("K", extent, "x"),)
+            else:
+                inmost.append(Loop(dim, extent))
             left = math.ceil(size / extent)
         while left > 1:
             extent = random.randint(2, left) if random.random() < 0.7 else left
@@ -102,7 +107,10 @@ def _draw_mapping(random: Random, layer: Workload, config: HwcConfig) -> Mapping
         if random.random() < 0.1:
             loops.append(Loop(dim, 2))
     random.shuffle(loops)
-    depths = {operand: random.randint(0, len(loops)) for operand in "WIO"}
+    outside = len(loops)
+    random.shuffle(inmost)
+    loops += inmost
+    depths = {operand: random.randint(0, outside) for operand in "WIO"}
     blocks: list[Block] = []
     starts = sorted({0, *depths.values()})
     for number, start in enumerate(starts):

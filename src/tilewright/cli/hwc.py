@@ -30,7 +30,7 @@ FAILED = 1
 def hwc_command(  # noqa: PLR0913, PLR0917
     layer: LayerArgument,
     config: Annotated[
-        str, typer.Option(help="The block: a name (small, 1KiB … 16KiB) or a YAML file.")
+        str, typer.Option(help="The block: a name (small, wide, 1KiB … 16KiB) or a YAML file.")
     ] = "small",
     mapping: Annotated[
         str | None, typer.Option(help="The schedule: a file or the text; found if left out.")
@@ -47,12 +47,16 @@ def hwc_command(  # noqa: PLR0913, PLR0917
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Run the baseline's nests on the RTL, too.")
     ] = False,
+    bias: Annotated[
+        bool, typer.Option("--bias", help="Add a bias to every output channel.")
+    ] = False,
+    relu: Annotated[bool, typer.Option("--relu", help="Cut results off below 0.")] = False,
     simulator: Annotated[
         str | None,
         typer.Option(help="amaranth or verilator; by the length of the run if left out."),
     ] = None,
     steps: Annotated[
-        int, typer.Option(min=1, help="A layer of more steps is cropped in height and width.")
+        int, typer.Option(min=1, help="A layer of more steps is cropped to whole tiles.")
     ] = MOST_STEPS,
     stalls: Annotated[
         int, typer.Option(min=0, max=95, help="Percent of cycles in which a port stalls.")
@@ -95,6 +99,8 @@ def hwc_command(  # noqa: PLR0913, PLR0917
             seed=seed,
             measure=PLANES if baseline else (),
             vcd=vcd,
+            bias=bias,
+            relu=relu,
         )
     code = 0 if study.run.is_correct and study.agrees else FAILED
     if json:
@@ -122,7 +128,7 @@ def _show_plan(plan: Plan, document: dict[str, object], *, as_json: bool) -> Non
 
 
 def _write_verilog(block: HwcConfig, folder: Path) -> dict[str, object]:
-    """Write the Verilog, and what Yosys says of its size if Yosys is there."""
+    """Write the Verilog, and find out what Yosys says of its size."""
     from tilewright.hwc.verilog import synthesize, to_verilog
 
     with _stage("writing Verilog"):
@@ -139,7 +145,7 @@ def _write_verilog(block: HwcConfig, folder: Path) -> dict[str, object]:
     if sys.stderr.isatty():
         print_problem(f"wrote {path}")
     found: dict[str, object] = {"file": str(path)}
-    return found | ({"cells": size.cells, "memory_bits": size.memory_bits} if size else {})
+    return found | {"cells": size.cells, "memory_bits": size.memory_bits}
 
 
 @contextmanager

@@ -14,10 +14,12 @@ from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.convolution import Convolution
 from tilewright.ir.mapping import Mapping, parse_mapping
 
-PLANES = (1, 2, 4)
+PLANES = (1, 2, 3, 4)
 """Output planes that a baseline works on at once."""
 
-CONFIG = HwcConfig("hwce", input_words=4096, weight_words=512, sum_words=4, rows=64, columns=256)
+CONFIG = HwcConfig(
+    "hwce", input_words=4096, weight_words=512, sum_words=4, doubled="", rows=64, columns=256
+)
 """Buffers for four filters of up to 11×11 and eleven rows of 256 words."""
 
 

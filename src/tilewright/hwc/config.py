@@ -17,7 +17,7 @@ from tilewright.ir.quantity import parse_capacity
 
 SUM_BITS = 32
 DATA_BITS = (8, 16)
-MOST_LANES = 64
+MOST_MULTIPLIERS = 64
 LARGEST_BUFFER_WORDS = 1 << 20
 
 
@@ -30,7 +30,11 @@ class HwcConfig:
         input_words: of the input buffer, in data words.
         weight_words: of the weight buffer, in data words.
         sum_words: of the buffer of partial sums, in 32-bit words.
-        lanes: multipliers; each works on an output channel of its own. A power of two.
+        lanes: output channels that are worked on in parallel. A power of two.
+        channels: input channels in parallel; their products are added up. A power of two.
+        pixels: outputs of a row in parallel. A power of two. Each has a copy of the inputs.
+        doubled: operands whose buffer holds two tiles, so that the next one is fetched, or the last
+            one sent, while the multipliers are at the other.
         data_bits: of inputs, weights and results: 8 or 16.
         loops: the longest nest that a program may have.
         rows: the longest stretch of input rows that one tile may reach over. A power of two.
@@ -44,6 +48,9 @@ class HwcConfig:
     weight_words: int
     sum_words: int
     lanes: int = 1
+    channels: int = 1
+    pixels: int = 1
+    doubled: str = "IW"
     data_bits: int = 16
     loops: int = 16
     rows: int = 64
@@ -62,18 +69,35 @@ class HwcConfig:
         data = (self.input_words + self.weight_words) * self.data_bits
         return (data + self.sum_words * SUM_BITS) // 8
 
+    @property
+    def usable_words(self) -> dict[str, int]:
+        """The words that a tile of each operand may have."""
+        words = {
+            "I": self.input_words // self.pixels,
+            "W": self.weight_words,
+            "O": self.sum_words,
+        }
+        return {name: each // (1 + (name in self.doubled)) for name, each in words.items()}
+
+    @property
+    def multipliers(self) -> int:
+        """How many there are."""
+        return self.lanes * self.channels * self.pixels
+
     def to_hardware(self) -> Hardware:
         """The block as a chip: unlimited memory, three buffers, a row of multipliers.
 
         >>> load_config("small").to_hardware().mac_units
         4
         """
+        usable = self.usable_words
         shares = (
-            ("W", self.weight_words * self.data_bits),
-            ("I", self.input_words * self.data_bits),
-            ("O", self.sum_words * SUM_BITS),
+            ("W", usable["W"] * self.data_bits),
+            ("I", usable["I"] * self.data_bits),
+            ("O", usable["O"] * SUM_BITS),
         )
-        fanout = Fanout(x=self.lanes, x_dims=("K",))
+        across = self.channels * self.pixels
+        fanout = Fanout(x=self.lanes, y=across, x_dims=("K",), y_dims=("C", "Q"))
         keeps = frozenset("WIO")
         return Hardware(
             f"hwc-{self.name}",
@@ -87,41 +111,57 @@ class HwcConfig:
 
 def _check(config: HwcConfig) -> Iterable[Problem]:
     where = f"configuration {config.name}"
-    for field in ("lanes", "rows", "columns"):
+    for field in ("lanes", "channels", "pixels", "rows", "columns"):
         value = getattr(config, field)
         if value < 1 or value & (value - 1):
             yield Problem(f"{field} is {value}: expected a power of two", "4 is one", where)
-    if config.lanes > MOST_LANES:
-        yield Problem(f"lanes is {config.lanes}: the limit is {MOST_LANES}", "", where)
+    if config.multipliers > MOST_MULTIPLIERS:
+        what = f"{config.multipliers} multipliers: the limit is {MOST_MULTIPLIERS}"
+        yield Problem(what, "write array: [4, 4, 4]", where)
+    if not set(config.doubled) <= set("IWO"):
+        yield Problem(f"doubled is {config.doubled!r}: operands are I, W, O", "write IW", where)
     if config.data_bits not in DATA_BITS:
         yield Problem(f"data_bits is {config.data_bits}: 8 or 16 are built", "write 16", where)
-    for field in ("input_words", "weight_words", "sum_words"):
-        words = getattr(config, field)
-        if not 2 <= words <= LARGEST_BUFFER_WORDS or words % config.lanes:
-            what = f"{field} is {words} words: from 2 to {LARGEST_BUFFER_WORDS:,}, by lanes"
-            yield Problem(what, "512 is usual", where)
+    parts = {
+        "I": config.channels * config.pixels,
+        "W": config.lanes * config.channels,
+        "O": config.lanes * config.pixels,
+    }
+    for name, field in (("I", "input_words"), ("W", "weight_words"), ("O", "sum_words")):
+        words, unit = getattr(config, field), parts[name] * (1 + (name in config.doubled))
+        if not 2 <= words <= LARGEST_BUFFER_WORDS or words % unit:
+            what = f"{field} is {words} words: from 2 to {LARGEST_BUFFER_WORDS:,}, a multiple of"
+            yield Problem(f"{what} {unit}", "512 is usual", where)
     for field, low, high in (("loops", 2, 32), ("count_bits", 4, 16), ("address_bits", 8, 32)):
         value = getattr(config, field)
         if not low <= value <= high:
             yield Problem(f"{field} is {value}: from {low} to {high}", "", where)
 
 
-def _named(name: str, buffer_bytes: int, lanes: int = 1) -> HwcConfig:
-    """A block of 16-bit data whose sums take half of its buffers and whose weights a quarter."""
-    words = buffer_bytes // 8
-    return HwcConfig(name, words, words, words, lanes=lanes)
+def _named(name: str, buffer_bytes: int) -> HwcConfig:
+    """A block of 16-bit data with four multipliers.
 
+    An eighth of its buffers is for inputs, a sixteenth for weights, the rest for sums: schedules of
+    least traffic keep a tile of sums as large as can be, and little else.
+    """
+    words = buffer_bytes // 2
+    inputs, weights = words // 8, words // 16
+    sums = (words - inputs - weights) // 2
+    return HwcConfig(name, inputs, weights, sums, lanes=4, loops=12)
+
+
+_TINY = HwcConfig(
+    "tiny", 256, 64, 64, lanes=2, channels=2, pixels=2, doubled="IWO",
+    loops=14, rows=32, columns=32, count_bits=8,
+)  # fmt: skip
 
 CONFIGS = {
     config.name: config
     for config in (
-        HwcConfig("tiny", 64, 64, 32, lanes=2, rows=16, columns=16, loops=12, count_bits=8),
-        _named("1KiB", 1024),
-        _named("2KiB", 2048),
-        _named("small", 4096, lanes=4),
-        _named("4KiB", 4096),
-        _named("8KiB", 8192),
-        _named("16KiB", 16384),
+        _TINY,
+        _named("small", 4096),
+        HwcConfig("wide", 512, 512, 1024, channels=2, lanes=4, pixels=2, doubled="IWO", loops=12),
+        *(_named(f"{kib}KiB", 1024 * kib) for kib in (1, 2, 4, 8, 16)),
     )
 }
 """Blocks that have a name. `small` is the one to start with."""
@@ -154,14 +194,25 @@ def _parse(reader: Reader, stem: str) -> HwcConfig:
     name = reader.name("name", stem)
     data_bits = reader.integer("data_bits", 16)
     words = _buffer_words(reader, data_bits)
-    lanes = _lanes(reader)
+    array = reader.integer_list("array", (3,), at_least=1) or [1, 1, 1]
+    channels, lanes, pixels = array
+    doubled = reader.name_list("doubled")
     small = CONFIGS["small"]
     counts = {key: reader.integer(key, getattr(small, key)) for key in _COUNTS}
     reader.finish()
     if reader.problems:
         raise InputError(reader.problems)
     return HwcConfig(
-        name, words["I"], words["W"], words["O"], lanes=lanes, data_bits=data_bits, **counts
+        name,
+        words["I"],
+        words["W"],
+        words["O"],
+        lanes=lanes,
+        channels=channels,
+        pixels=pixels,
+        doubled="IW" if doubled is None else "".join(doubled),
+        data_bits=data_bits,
+        **counts,
     )
 
 
@@ -180,11 +231,3 @@ def _buffer_words(reader: Reader, data_bits: int) -> dict[str, int]:
             words[operand] = 2
     buffers.finish()
     return words
-
-
-def _lanes(reader: Reader) -> int:
-    array = reader.integer_list("array", (3,), at_least=1) or [1, 1, 1]
-    if array[0] > 1 or array[2] > 1:
-        what = f"array {array}: only output channels work in parallel in this block"
-        reader.report("array", what, f"write array: [1, {array[1]}, 1]")
-    return array[1]

@@ -29,6 +29,9 @@ from tilewright.ir.workload import Workload
 MOVED_BY = {"W": "GKCRS", "I": "NGCPQRS", "O": "NGKPQ"}
 """The dims whose loops move a tile of each operand."""
 
+PARALLEL = ("K", "C", "Q")
+"""The dims that the array may work on in parallel."""
+
 BUFFER = "BUF"
 
 
@@ -60,9 +63,13 @@ class Program:
         spans: the largest tile of each operand, by dim.
         pitches: the distance in the buffer between neighbours along a dim, by operand and dim.
         slots: the most rows and columns of input that a tile holds.
-        unrolled: whether the lanes work on output channels in parallel.
+        parallel: the dims that are worked on in parallel, of K, C and Q.
+        apart: the axis of the input on which two tiles at once need slots of their own: `row` or
+            `column`; empty if the buffer holds one tile.
+        steps: by dim in parallel, how many indices a step works on.
         shift: how far a sum is shifted right to become a result.
         relu: whether results below 0 become 0.
+        bias: whether each output channel's bias is added to its sums.
     """
 
     convolution: Convolution
@@ -71,9 +78,12 @@ class Program:
     spans: dict[str, dict[str, int]]
     pitches: dict[str, dict[str, int]]
     slots: tuple[int, int]
-    unrolled: bool
+    parallel: str
+    apart: str
+    steps: dict[str, int]
     shift: int = 0
     relu: bool = False
+    bias: bool = False
 
     def __str__(self) -> str:
         lines = [
@@ -82,6 +92,23 @@ class Program:
             for number, loop in enumerate(self.loops)
         ]
         return "\n".join(lines)
+
+    @property
+    def steps_taken(self) -> int:
+        """The steps of the nest, those of clipped tiles that do not exist left out."""
+        total = 1
+        for dim, size in self.convolution.sizes.items():
+            total *= count_steps([loop for loop in self.loops if loop.dim == dim], size)
+        return total
+
+    @property
+    def bias_words(self) -> int:
+        """The biases that are fetched: one for each channel of every tile that is finished."""
+        if not self.bias:
+            return 0
+        size, tile = self.convolution.sizes, self.spans["O"]
+        tiles = prod(-(-size[dim] // tile[dim]) for dim in "PQ")
+        return size["N"] * size["G"] * size["K"] * tiles
 
     def registers(self, config: HwcConfig) -> dict[str, int]:
         """Every register's value, by name, in the order of `register_widths`."""
@@ -115,9 +142,11 @@ class Program:
             values[f"{name}.inner_repeat"] = min(most, inner)
             values[f"{name}.padding"] = axis.padding
             values[f"{name}.length"] = axis.length
+            values[f"{name}.apart"] = int(name == self.apart)
         values["row.pitch"] = self.slots[1]
-        values["unrolled"] = int(self.unrolled)
+        values |= {f"parallel.{dim}": int(dim in self.parallel) for dim in PARALLEL}
         values["shift"], values["relu"] = self.shift, int(self.relu)
+        values["bias"] = int(self.bias)
         return values
 
     def _loop(self, loop: LoopEntry) -> Iterator[tuple[str, int]]:
@@ -128,7 +157,11 @@ class Program:
             moves = loop.dim in MOVED_BY[operand] and operand in loop.outside
             inside = loop.dim in self.pitches[operand] and operand not in loop.outside
             yield f"moves_{operand}", int(moves)
-            yield f"add_{operand}", loop.step * self.pitches[operand][loop.dim] if inside else 0
+            yield f"outside_{operand}", int(operand in loop.outside)
+            step = loop.step // self.steps.get(loop.dim, 1)
+            if loop.dim == "K":  # lanes of output channels are neighbours in the buffer
+                step = loop.step
+            yield f"add_{operand}", step * self.pitches[operand][loop.dim] if inside else 0
         for name, axis in (("row", self.convolution.rows), ("column", self.convolution.columns)):
             coordinate = {axis.outer: axis.stride, axis.inner: axis.dilation}
             yield f"add_{name}", loop.step * coordinate.get(loop.dim, 0)
@@ -144,6 +177,7 @@ def register_widths(config: HwcConfig) -> dict[str, int]:
     for number in range(config.loops):
         fields = {"extent": count, "step": count, "limit": count, "parent": index}
         fields |= {f"moves_{operand}": 1 for operand in "WIO"}
+        fields |= {f"outside_{operand}": 1 for operand in "WIO"}
         fields |= {f"add_{operand}": bits for operand, bits in local.items()}
         fields |= {"add_row": count, "add_column": count, "reduces": 1}
         widths |= {f"loop{number}.{name}": bits for name, bits in fields.items()}
@@ -158,13 +192,33 @@ def register_widths(config: HwcConfig) -> dict[str, int]:
     for name in ("row", "column"):
         fields = ("outer_span", "inner_span", "outer_step", "inner_step")
         fields += ("outer_repeat", "inner_repeat", "padding", "length")
-        widths |= {f"{name}.{item}": count for item in fields}
-    widths |= {"row.pitch": local["I"], "unrolled": 1, "shift": 5, "relu": 1}
+        widths |= {f"{name}.{item}": count for item in fields} | {f"{name}.apart": 1}
+    widths |= {"row.pitch": local["I"], "shift": 5, "relu": 1, "bias": 1}
+    widths |= {f"parallel.{dim}": 1 for dim in PARALLEL}
     return widths
 
 
-def lower(
-    mapping: Mapping, layer: Workload, config: HwcConfig, *, shift: int = 0, relu: bool = False
+def count_steps(loops: list[LoopEntry], size: int) -> int:
+    """The steps of loops over one dim, outermost first, of which only those below `size` exist.
+
+    >>> count_steps([LoopEntry("P", 2, 4, ""), LoopEntry("P", 4, 1, "")], 7)
+    7
+    """
+    if not loops:
+        return 1
+    first, rest = loops[0], loops[1:]
+    starts = range(0, min(size, first.extent * first.step), first.step)
+    return sum(count_steps(rest, size - start) for start in starts)
+
+
+def lower(  # noqa: PLR0913
+    mapping: Mapping,
+    layer: Workload,
+    config: HwcConfig,
+    *,
+    shift: int = 0,
+    relu: bool = False,
+    bias: bool = False,
 ) -> Program:
     r"""Turn a mapping of a convolution into the block's program.
 
@@ -174,6 +228,7 @@ def lower(
         config: the block.
         shift: how far sums are shifted right, rounding half up, to become results.
         relu: whether results below 0 become 0.
+        bias: whether each output channel's bias is added to its sums.
 
     Raises:
         InputError: the layer is no convolution, or the mapping none for it and the block.
@@ -187,7 +242,7 @@ def lower(
     >>> print(lower(parse_mapping(nest), layer, load_config("tiny")))
       K     2 steps of 1     outside WIO
       P     4 steps of 1     outside IO  input slides
-      Q     4 steps of 1     outside -
+      Q     2 steps of 2     outside -
       C     3 steps of 1     outside -
       R     3 steps of 1     outside -
       S     3 steps of 1     outside -
@@ -198,7 +253,8 @@ def lower(
     hardware = config.to_hardware()
     verify_mapping(layer, hardware, mapping)
     nest = flatten(mapping, hardware)
-    return _lower(nest, layer, convolution, config, replace_with=(shift, relu))
+    program = _lower(nest, layer, convolution, config)
+    return replace(program, shift=shift, relu=relu, bias=bias)
 
 
 def _lower(
@@ -206,32 +262,75 @@ def _lower(
     layer: Workload,
     convolution: Convolution,
     config: HwcConfig,
-    replace_with: tuple[int, bool],
 ) -> Program:
-    depths = {operand: stores[-1].depth for operand, stores in nest.stores.items()}
+    depths = {
+        operand: _outermost(nest, operand, stores[-1].depth)
+        for operand, stores in nest.stores.items()
+    }
     spans = {operand: _spans(nest, depth, convolution) for operand, depth in depths.items()}
-    slots = (
+    slots = [
         _most_words(convolution.rows, spans["I"], convolution),
         _most_words(convolution.columns, spans["I"], convolution),
-    )
-    shared = _share_channels(nest, max(depths.values()), config)
-    unrolled = shared is not None and _fits_in_lanes(spans, config)
-    loops, slide = _loops(shared if shared and unrolled else nest.loops, depths, layer, convolution)
-    channels = spans["O"]["K"] if not unrolled else _padded(spans["O"]["K"], config.lanes)
-    filters = spans["W"]["K"] if not unrolled else _padded(spans["W"]["K"], config.lanes)
-    pitches = {
-        "W": _pitches({"K": filters} | {dim: spans["W"][dim] for dim in "SRCG"}),
-        "O": _pitches({"K": channels} | {dim: spans["O"][dim] for dim in "QPGN"}),
-        "I": _pitches({"": prod(slots)} | {dim: spans["I"][dim] for dim in "CGN"}),
-    }
-    shift, relu = replace_with
+    ]
+    apart = ""
+    if "I" in config.doubled:
+        apart = "column" if _slides_along(nest, depths["I"], layer) in ("Q", "S") else "row"
+        slots[apart == "column"] *= 2
+    steps = _parallel_steps(nest, max(depths.values()), (spans, prod(slots)), config)
+    shared = _share(nest, max(depths.values()), steps)
+    loops, slide = _loops(shared, depths, layer, convolution)
     program = Program(
-        convolution, loops, slide, spans, pitches, slots, unrolled, shift=shift, relu=relu
+        convolution,
+        loops,
+        slide,
+        spans,
+        _all_pitches(spans, prod(slots), steps),
+        (slots[0], slots[1]),
+        "".join(steps),
+        apart,
+        steps,
     )
     violations = list(_violations(program, config))
     if violations:
         raise InfeasibleError(violations)
     return program
+
+
+def _outermost(nest: Nest, operand: str, depth: int) -> int:
+    """How far out a tile may be kept: past the loops that do not move it."""
+    while depth and nest.loops[depth - 1].dim not in MOVED_BY[operand]:
+        depth -= 1
+    return depth
+
+
+def _slides_along(nest: Nest, depth: int, layer: Workload) -> str:
+    """The dim of the innermost loop outside that moves the input tile, if any."""
+    image = layer.operand("I").dims
+    return next((loop.dim for loop in reversed(nest.loops[:depth]) if loop.dim in image), "")
+
+
+def _all_pitches(
+    spans: dict[str, dict[str, int]], plane: int, steps: dict[str, int]
+) -> dict[str, dict[str, int]]:
+    """The distance in each buffer between neighbours along each dim.
+
+    Output channels in parallel are neighbours; input channels and pixels in parallel lie at the
+    same address of buffers of their own.
+    """
+
+    def share(operand: str, dims: str) -> dict[str, int]:
+        extents = {dim: spans[operand][dim] for dim in dims}
+        for dim, step in steps.items():
+            if dim in extents:
+                groups = -(-extents[dim] // step)
+                extents[dim] = groups * step if dim == "K" else groups
+        return extents
+
+    return {
+        "W": _pitches(share("W", "KSRCG")),
+        "O": _pitches(share("O", "KQPGN")),
+        "I": _pitches({"": plane} | share("I", "CGN")),
+    }
 
 
 def _spans(nest: Nest, depth: int, convolution: Convolution) -> dict[str, int]:
@@ -259,34 +358,53 @@ def _most_words(axis: Axis, spans: dict[str, int], convolution: Convolution) -> 
     return most
 
 
-def _share_channels(nest: Nest, inside: int, config: HwcConfig) -> tuple[NestLoop, ...] | None:
-    """The loops with one over whole groups of lanes in the place of those over output channels.
+def _parallel_steps(
+    nest: Nest, inside: int, tiles: tuple[dict[str, dict[str, int]], int], config: HwcConfig
+) -> dict[str, int]:
+    """By dim that is worked on in parallel, by how many indices.
 
-    That is done to the loops inside all tiles, whose order moves no word on any port; `None` if the
-    channels there cannot be shared out to lanes without leaving the tile.
+    A dim is if the loops inside all tiles, whose order moves no word on any port, can be shared out
+    without leaving the tile, and if tiles fit with whole groups. If not, one index is worked on at
+    a time: the words on the ports are the same.
     """
+    steps: dict[str, int] = {}
+    for dim, lanes in (("K", config.lanes), ("C", config.channels), ("Q", config.pixels)):
+        indices = prod(loop.extent for loop in nest.loops[inside:] if loop.dim == dim)
+        goes_on = any(loop.dim == dim for loop in nest.loops[:inside])
+        if lanes == 1 or indices == 1 or (goes_on and indices % lanes):
+            continue
+        if _fits_in_groups(*tiles, config, steps | {dim: lanes}):
+            steps[dim] = lanes
+    return steps
+
+
+def _share(nest: Nest, inside: int, steps: dict[str, int]) -> tuple[NestLoop, ...]:
+    """The loops, those inside all tiles over parallel dims made one over whole groups each."""
     inner = nest.loops[inside:]
-    channels = prod(loop.extent for loop in inner if loop.dim == "K")
-    goes_on = any(loop.dim == "K" for loop in nest.loops[:inside])
-    if config.lanes == 1 or channels == 1 or (goes_on and channels % config.lanes):
-        return None
-    level = inner[0].level
-    groups = NestLoop("K", -(-channels // config.lanes), config.lanes, level, spatial=False)
-    others = tuple(loop for loop in inner if loop.dim != "K")
-    return (*nest.loops[:inside], groups, *others)
+    groups: list[NestLoop] = []
+    for dim, lanes in steps.items():
+        indices = prod(loop.extent for loop in inner if loop.dim == dim)
+        level = inner[0].level
+        groups.append(NestLoop(dim, -(-indices // lanes), lanes, level, spatial=False))
+    others = tuple(loop for loop in inner if loop.dim not in steps)
+    return (*nest.loops[:inside], *groups, *others)
 
 
-def _fits_in_lanes(spans: dict[str, dict[str, int]], config: HwcConfig) -> bool:
-    """Whether tiles fit with their output channels rounded up to whole lanes.
+def _fits_in_groups(
+    spans: dict[str, dict[str, int]], plane: int, config: HwcConfig, steps: dict[str, int]
+) -> bool:
+    """Whether tiles fit with their dims rounded up to whole groups."""
+    needed = {
+        operand: prod(_padded(spans[operand][dim], steps.get(dim, 1)) for dim in dims)
+        for operand, dims in (("W", "GKCRS"), ("O", "NGKPQ"), ("I", "NGC"))
+    }
+    needed["I"] *= plane
+    return all(needed[operand] <= room for operand, room in _rooms(config).items())
 
-    If not, the lanes work one after the other: the words on the ports are the same.
-    """
-    for operand, room in (("W", config.weight_words), ("O", config.sum_words)):
-        extents = spans[operand]
-        others = prod(extents[dim] for dim in MOVED_BY[operand] if dim != "K")
-        if others * _padded(extents["K"], config.lanes) > room:
-            return False
-    return True
+
+def _rooms(config: HwcConfig) -> dict[str, int]:
+    """The words that a tile may take; of inputs, both tiles if there are two at once."""
+    return config.usable_words | {"I": config.input_words // config.pixels}
 
 
 def _padded(extent: int, lanes: int) -> int:
@@ -336,6 +454,11 @@ def _violations(program: Program, config: HwcConfig) -> Iterator[Violation]:
         if reach > most:
             power = 1 << (reach - 1).bit_length()
             yield _limit(name, f"an input tile reaches over {{}} {name}", reach, most, power)
+            continue
+        slots = program.slots[name == "columns"]
+        if slots > most:
+            power = 1 << (slots - 1).bit_length()
+            yield _limit(name, f"two input tiles take {{}} {name}", slots, most, power)
     largest = max(*convolution.sizes.values(), *map(_largest_coordinate, _axes(convolution)))
     if largest >= 1 << config.count_bits:
         bits = largest.bit_length()
@@ -364,24 +487,18 @@ def _limit(name: str, what: str, found: int, limit: int, enough: int | None = No
 
 
 def _buffer_violations(program: Program, config: HwcConfig) -> Iterator[Violation]:
-    rooms = {
-        "W": (config.weight_words, config.data_bits),
-        "I": (config.input_words, config.data_bits),
-        "O": (config.sum_words, SUM_BITS),
-    }
-    for operand, (room, bits) in rooms.items():
+    bits = {"W": config.data_bits, "I": config.data_bits, "O": SUM_BITS}
+    for operand, room in _rooms(config).items():
         spans = program.spans[operand]
         if operand == "I":
             words = prod(program.slots) * prod(spans[dim] for dim in "NGC")
+            copies, two = config.pixels, "two tiles" if program.apart else "the tile"
         else:
             words = prod(spans[dim] for dim in MOVED_BY[operand])
+            copies, two = 1 + (operand in config.doubled), "the tile"
         if words > room:
-            what = f"the tile of {operand} is {words:,} words, its buffer holds {room:,}"
-            need = words * bits // 8
+            need, held = (copies * count * bits[operand] // 8 for count in (words, room))
+            takes = "take" if two == "two tiles" else "is"
+            what = f"{two} of {operand} {takes} {words:,} words, its buffer holds {room:,}"
             fix = f"smaller tiles, or a configuration with buffers: {{{operand}: {need}B}}"
-            yield Violation(BUFFER, what, fix, (operand,), need, room * bits // 8)
-
-
-def with_requantisation(program: Program, *, shift: int, relu: bool) -> Program:
-    """The same program with another way out for its results."""
-    return replace(program, shift=shift, relu=relu)
+            yield Violation(BUFFER, what, fix, (operand,), need, held)

@@ -67,6 +67,7 @@ class _Bench:
             _Reader(block.inputs, "inputs", job.tensors.inputs),
             _Reader(block.weights, "weights", job.tensors.weights),
             _Reader(block.sums_in, "sums_in", self.sums),
+            _Reader(block.biases, "biases", job.tensors.biases),
         )
 
     async def run(self, ctx: TestbenchContext) -> None:

@@ -21,10 +21,12 @@ class Tensors:
     Attributes:
         inputs: shape N·G·C·rows·columns.
         weights: shape G·K·C·R·S.
+        biases: shape G·K, of 32 bits.
     """
 
     inputs: Words
     weights: Words
+    biases: Words
 
 
 def random_tensors(convolution: Convolution, bits: int, seed: int) -> Tensors:
@@ -35,7 +37,9 @@ def random_tensors(convolution: Convolution, bits: int, seed: int) -> Tensors:
     def draw(operand: str) -> Words:
         return source.integers(low, high, size=int(np.prod(convolution.shape(operand))))
 
-    return Tensors(draw("I"), draw("W"))
+    channels = convolution.sizes["G"] * convolution.sizes["K"]
+    images, filters = draw("I"), draw("W")
+    return Tensors(images, filters, source.integers(-(1 << 30), 1 << 30, size=channels))
 
 
 def convolve(convolution: Convolution, tensors: Tensors) -> Words:
@@ -64,6 +68,13 @@ def convolve(convolution: Convolution, tensors: Tensors) -> Words:
             ]
             total += np.einsum("ngcpq,gkc->ngkpq", window, filters[..., r, s])
     return _wrap(total.ravel())
+
+
+def add_biases(convolution: Convolution, sums: Words, biases: Words) -> Words:
+    """Add each output channel's bias, wrapped to 32 bits."""
+    size = convolution.sizes
+    shape = (size["N"], size["G"] * size["K"], size["P"] * size["Q"])
+    return _wrap((sums.reshape(shape) + biases[None, :, None]).ravel())
 
 
 def requantise(sums: Words, *, bits: int, shift: int, relu: bool) -> Words:

@@ -8,6 +8,7 @@ Non-goals: any model. What should have come out and moved is for the caller to c
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,17 @@ import numpy as np
 from tilewright.errors import Problem, SimulationError
 from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.program import Program
-from tilewright.hwc.reference import Tensors, Words, convolve, random_tensors, requantise
+from tilewright.hwc.reference import (
+    Tensors,
+    Words,
+    add_biases,
+    convolve,
+    random_tensors,
+    requantise,
+)
 from tilewright.hwc.verilog import missing_amaranth
 
-COUNTED = ("inputs", "weights", "sums_in", "sums_out", "results")
+COUNTED = ("inputs", "weights", "sums_in", "sums_out", "results", "biases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class Memories:
     Attributes:
         latency_cycles: from a question to its answer.
         stall_percent: of the cycles in which a port is not ready, or gives no answer, at random.
-        dead: a port that never answers: `inputs`, `weights` or `sums`; empty for none.
+        dead: a port that never answers: `inputs`, `weights`, `sums` or `biases`; empty for none.
         seed: of the stalls.
         patience_cycles: a block that takes no step and moves no word for so long is stuck.
     """
@@ -78,16 +86,18 @@ class Run:
         wrong: how many results differ from the plain convolution's.
         results: how many there are.
         words: moved on each port: `I` and `W` fetched; `O` sums read back, sums and results sent.
+        biases: fetched, beside the operands.
         sums_in: of the words of O: sums read back.
         sums_out: sums sent.
         cycles: from start to done.
         steps: of the nest.
-        lanes: output channels that a step works on.
+        lanes: multiply-accumulates that a step may do.
     """
 
     wrong: int
     results: int
     words: dict[str, int]
+    biases: int
     sums_in: int
     sums_out: int
     cycles: int
@@ -138,6 +148,8 @@ def simulate(  # noqa: PLR0913
     outcome = _find(simulator)(job, vcd)
     _check(outcome, job.memories)
     sums = convolve(program.convolution, tensors)
+    if program.bias:
+        sums = add_biases(program.convolution, sums, tensors.biases)
     expected = requantise(sums, bits=config.data_bits, shift=program.shift, relu=program.relu)
     moved = outcome.moved
     return Run(
@@ -148,11 +160,12 @@ def simulate(  # noqa: PLR0913
             "W": moved["weights"],
             "O": moved["sums_in"] + moved["sums_out"] + moved["results"],
         },
+        moved["biases"],
         moved["sums_in"],
         moved["sums_out"],
         outcome.counters["cycles"],
         outcome.counters["steps"],
-        config.lanes if program.unrolled else 1,
+        prod(program.steps.values()),
     )
 
 

@@ -15,6 +15,7 @@ from tilewright.hwc.baseline import PLANES, baseline_mapping, baseline_words_16
 from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.convolution import Convolution, fit_widths, read_convolution
 from tilewright.hwc.program import Program, lower
+from tilewright.hwc.schedule import find_schedule
 from tilewright.hwc.simulate import Memories, Run, simulate
 from tilewright.ir.mapping import Mapping
 from tilewright.ir.verify import verify_mapping
@@ -68,14 +69,33 @@ class Plan:
 
     @property
     def model_cycles(self) -> int:
-        """Cycles if every transfer hid behind the work, with the first and last tiles added.
+        """Cycles by the model, with its ramp; every port moves a word a cycle.
 
-        Every port moves a word a cycle, as does every multiplier.
+        Transfers of operands whose buffer is doubled hide behind the work; for those of the others
+        it waits. The first tiles come before any work, the last sums go after it.
         """
-        counts, output = self.cost.counts, self.cost.counts["DRAM", "O"]
-        ports = (self.words["I"], self.words["W"], output.reads, output.updates)
-        first = max(counts.ramp_words["BUF", o] for o in "IW")
-        return max(counts.steps, *ports) + first + counts.ramp_words["BUF", "O"]
+        output, doubled = self.cost.counts["DRAM", "O"], self.config.doubled
+        ports = {
+            "I": [self.words["I"]],
+            "W": [self.words["W"]],
+            "O": [output.reads, output.updates],
+        }
+        work = self.steps + sum(sum(ports[o]) for o in "IWO" if o not in doubled)
+        hidden = [max(ports[o]) for o in doubled]
+        ramp = self.cost.counts.ramp_words
+        first = max([ramp["BUF", o] for o in "IW" if o in doubled], default=0)
+        last = ramp["BUF", "O"] if "O" in doubled else 0
+        return max(work, *hidden, 0) + first + last
+
+    @property
+    def steps(self) -> int:
+        """Steps of the nest with the dims that the block works on in parallel."""
+        return self.program.steps_taken
+
+    @property
+    def program(self) -> Program:
+        """What the block runs, results not shifted."""
+        return lower(self.cost.mapping, self.layer, self.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +128,7 @@ class Study:
     @property
     def utilization(self) -> float:
         """Multiply-accumulates per multiplier and cycle."""
-        return self.plan.layer.macs / (self.run.cycles * self.plan.config.lanes)
+        return self.plan.layer.macs / (self.run.cycles * self.plan.config.multipliers)
 
     @property
     def ratio(self) -> float:
@@ -126,6 +146,7 @@ class Study:
             "cycles": run.cycles,
             "steps": run.steps,
             "utilization": self.utilization,
+            "biases": {"words": run.biases, "model_words": self.program.bias_words},
             "words_per_cycle": sum(run.words.values()) / run.cycles,
             "ports": {
                 o: {"words": run.words[o], "model_words": plan.words[o]} for o in ("I", "W", "O")
@@ -200,6 +221,9 @@ def plan_layer(
     if mapping is not None:
         verify_mapping(work, chip, mapping)
         return Plan(work, config, evaluate(work, chip, mapping), "given")
+    found = find_schedule(work, config, seconds=seconds)
+    if found is not None:
+        return Plan(work, config, found.cost, found.status.value)
     result = find_mapping(
         work, chip, objective="dram", uneven=True, imperfect=True, seconds=seconds, seed=seed
     )
@@ -209,23 +233,34 @@ def plan_layer(
 
 
 def crop_plan(plan: Plan, most_steps: int) -> tuple[Plan, dict[str, int]]:
-    """The same schedule for the top left corner of the layer, so that it takes fewer steps.
+    """The same schedule for a corner of the layer, so that it takes fewer steps.
 
-    Returns: the plan, and the sizes that P and Q were cut to, if they were.
+    Rows, columns and output channels are cut to whole tiles of sums, the dim of most tiles first;
+    if one tile is still too long, rows and columns further.
+
+    Returns: the plan, and the sizes that dims were cut to.
     """
-    steps = plan.cost.counts.steps
-    if steps <= most_steps:
+    if plan.steps <= most_steps:
         return plan, {}
-    sizes = plan.layer.sizes
-    share = most_steps / steps
-    height, width = sizes.get("P", 1), sizes.get("Q", 1)
-    rows = max(1, int(height * sqrt(share)))
-    columns = max(1, min(width, int(width * share * height / rows)))
-    cut = {"P": rows, "Q": columns}
-    cut = {dim: size for dim, size in cut.items() if size < sizes.get(dim, 1)}
+    sizes, tile = plan.layer.sizes, plan.program.spans["O"]
+    tiles = {dim: -(-sizes.get(dim, 1) // tile[dim]) for dim in "PQK"}
+    cropped, cut = plan, dict[str, int]()
+    while cropped.steps > most_steps and max(tiles.values()) > 1:
+        most = max(tiles, key=lambda dim: tiles[dim])
+        tiles[most] = -(-tiles[most] // 2)
+        cut[most] = tiles[most] * tile[most]
+        cropped = _cropped(plan, cut)
+    if cropped.steps > most_steps:
+        share = sqrt(most_steps / cropped.steps)
+        cut |= {dim: max(1, int(tile[dim] * share)) for dim in "PQ"}
+        cropped = _cropped(plan, cut)
+    return cropped, {dim: size for dim, size in cut.items() if size < sizes.get(dim, 1)}
+
+
+def _cropped(plan: Plan, cut: dict[str, int]) -> Plan:
     layer = _crop(plan.layer, cut)
     cost = evaluate(layer, plan.config.to_hardware(), plan.cost.mapping)
-    return replace(plan, layer=layer, cost=cost), cut
+    return replace(plan, layer=layer, cost=cost)
 
 
 def _crop(layer: Workload, cut: dict[str, int]) -> Workload:
@@ -254,6 +289,8 @@ def study_layer(  # noqa: PLR0913
     seed: int = 0,
     measure: tuple[int, ...] = (),
     vcd: Path | None = None,
+    bias: bool = False,
+    relu: bool = False,
 ) -> Study:
     """Run a plan on the block's RTL.
 
@@ -265,6 +302,8 @@ def study_layer(  # noqa: PLR0913
         seed: of the operands.
         measure: the baselines that are run, too, by output planes.
         vcd: where to write the waveforms.
+        bias: add a bias to every output channel.
+        relu: cut results off below 0.
 
     Raises:
         InfeasibleError: the block cannot run the schedule.
@@ -273,8 +312,8 @@ def study_layer(  # noqa: PLR0913
     """
     lower(plan.cost.mapping, plan.layer, plan.config)  # refused before anything is built
     cropped, cut = crop_plan(plan, most_steps)
-    program = lower(cropped.cost.mapping, cropped.layer, plan.config, shift=_shift(plan.layer))
-    short = cropped.cost.counts.steps <= INTERPRETED_STEPS
+    program = replace(cropped.program, shift=_shift(plan.layer), bias=bias, relu=relu)
+    short = program.steps_taken <= INTERPRETED_STEPS
     chosen = simulator or ("amaranth" if short else "verilator")
     run = simulate(program, plan.config, simulator=chosen, memories=memories, seed=seed, vcd=vcd)
     convolution = cropped.convolution

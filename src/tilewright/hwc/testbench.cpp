@@ -2,7 +2,7 @@
 // named first, writes results to the file named second and counters to standard output.
 //
 // Job, as 32-bit words: registers, input words, weight words, output words, latency, stall percent,
-// dead port, seed, patience; then the values of each of the first three, in that order.
+// dead port, seed, patience, biases; then the registers, inputs, weights and biases themselves.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -56,12 +56,12 @@ int main(int argc, char **argv) {
   const int latency = job[4], stall = job[5], dead = job[6];
   const uint64_t patience = (uint32_t)job[8];
   Random random{0x9E3779B97F4A7C15ull ^ ((uint64_t)(uint32_t)job[7] << 20)};
-  const int32_t *values = job.data() + 9;
+  const int32_t *values = job.data() + 10;
   std::vector<int32_t> sums(outputs, 0), results(outputs, INT32_MIN);
-  Reader readers[3] = {{values + registers, dead == 1},
+  Reader readers[4] = {{values + registers, dead == 1},
                        {values + registers + inputs, dead == 2},
-                       {sums.data(), dead == 3}};
-  (void)weights;
+                       {sums.data(), dead == 3},
+                       {values + registers + inputs + weights, dead == 4}};
 
   Vhwc top;
   VerilatedContext *context = top.contextp();
@@ -102,17 +102,22 @@ int main(int argc, char **argv) {
     top.sums_in_ask_ready = flows(), top.sums_out_put_ready = flows();
     top.inputs_answer = readers[0].answers, top.inputs_data = word(readers[0]);
     top.weights_answer = readers[1].answers, top.weights_data = word(readers[1]);
+    top.biases_ask_ready = flows();
+    top.biases_answer = readers[3].answers, top.biases_data = word(readers[3]);
     top.sums_in_answer = readers[2].answers, top.sums_in_data = word(readers[2]);
     // No output of the block follows from its inputs in the same cycle, so none is evaluated here.
-    const bool asks[3] = {top.inputs_ask && top.inputs_ask_ready,
+    const bool asks[4] = {top.inputs_ask && top.inputs_ask_ready,
                           top.weights_ask && top.weights_ask_ready,
-                          top.sums_in_ask && top.sums_in_ask_ready};
-    const uint32_t places[3] = {top.inputs_address, top.weights_address, top.sums_in_address};
-    const bool taken[3] = {top.inputs_answer && top.inputs_answer_ready,
+                          top.sums_in_ask && top.sums_in_ask_ready,
+                          top.biases_ask && top.biases_ask_ready};
+    const uint32_t places[4] = {top.inputs_address, top.weights_address, top.sums_in_address,
+                                top.biases_address};
+    const bool taken[4] = {top.inputs_answer && top.inputs_answer_ready,
                            top.weights_answer && top.weights_answer_ready,
-                           top.sums_in_answer && top.sums_in_answer_ready};
+                           top.sums_in_answer && top.sums_in_answer_ready,
+                           top.biases_answer && top.biases_answer_ready};
     bool moved = false;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
       if (taken[i]) readers[i].waiting.pop_front(), readers[i].moved++, readers[i].answers = false;
       if (asks[i]) readers[i].waiting.push_back({cycle + 1 + latency, places[i]});
       moved |= taken[i];
@@ -140,12 +145,13 @@ int main(int argc, char **argv) {
   printf("\"moved\": {\"inputs\": %llu, \"weights\": %llu, \"sums_in\": %llu, ",
          (unsigned long long)readers[0].moved, (unsigned long long)readers[1].moved,
          (unsigned long long)readers[2].moved);
-  printf("\"sums_out\": %llu, \"results\": %llu}, ", (unsigned long long)sums_out,
-         (unsigned long long)results_out);
+  printf("\"sums_out\": %llu, \"results\": %llu, \"biases\": %llu}, ",
+         (unsigned long long)sums_out, (unsigned long long)results_out,
+         (unsigned long long)readers[3].moved);
   printf("\"counters\": {\"cycles\": %u, \"steps\": %u, ", top.cycles, top.steps);
   printf("\"count_inputs\": %u, \"count_weights\": %u, \"count_sums_in\": %u, ", top.count_inputs,
          top.count_weights, top.count_sums_in);
-  printf("\"count_sums_out\": %u, \"count_results\": %u}}\n", top.count_sums_out,
-         top.count_results);
+  printf("\"count_sums_out\": %u, \"count_results\": %u, \"count_biases\": %u}}\n",
+         top.count_sums_out, top.count_results, top.count_biases);
   return 0;
 }

@@ -21,8 +21,10 @@ from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.simulate import NOTHING, Job, Outcome
 from tilewright.hwc.verilog import TOP, convert_block, missing_amaranth
 
-_PORTS = ("", "inputs", "weights", "sums")
+_PORTS = ("", "inputs", "weights", "sums", "biases")
 _NO_WORD = -(1 << 31)
+_SOURCES = ("config.py", "convolution.py", "program.py", "testbench.cpp", "verilator.py")
+"""What the block's parameters and the simulator are made of, beside the RTL."""
 
 
 def run_compiled(job: Job, vcd: Path | None = None) -> Outcome:
@@ -78,11 +80,17 @@ def _key(config: HwcConfig, *, trace: bool) -> str:
         amaranth = metadata.version("amaranth")
     except metadata.PackageNotFoundError:
         raise missing_amaranth() from None
-    here = resources.files("tilewright.hwc")
-    sources = [*here.iterdir(), *here.joinpath("rtl").iterdir()]
-    texts = [item.read_text("utf-8") for item in sorted(sources, key=str) if item.is_file()]
-    parts = [_verilator_version(), amaranth, str(trace), repr(replace(config, name=TOP)), *texts]
+    parts = [_verilator_version(), amaranth, str(trace), repr(replace(config, name=TOP))]
+    parts.append(_sources())
     return sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """The texts of all sources; read once, for the modules of this process do not change either."""
+    here = resources.files("tilewright.hwc")
+    sources = [*map(here.joinpath, _SOURCES), *here.joinpath("rtl").iterdir()]
+    return "\n".join(item.read_text("utf-8") for item in sorted(sources, key=str) if item.is_file())
 
 
 def _bench() -> str:
@@ -96,14 +104,15 @@ def _verilator_version() -> str:
     ).stdout
 
 
-# With -O2 the compiler takes many times as long, and the simulator is hardly faster.
+# Split into many functions, or the compiler takes minutes over one that is thousands of lines long.
 def _compile(work: Path, text: str, *, trace: bool) -> None:
     source, main = work / f"{TOP}.v", work / "testbench.cpp"
     source.write_text(text, encoding="utf-8")
     main.write_text(_bench(), encoding="utf-8")
     command = [
-        "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert",
-        "-Wno-fatal", "-Wno-lint", "-MAKEFLAGS", "OPT_FAST=-O1 OPT_GLOBAL=-O1",
+        "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--x-initial",
+        "fast", "--noassert", "--output-split", "10000", "--output-split-cfuncs", "300",
+        "-Wno-fatal", "-Wno-lint", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_GLOBAL=-O1",
         *(["--trace", "-CFLAGS", "-DWITH_TRACE"] if trace else []),
         "--top-module", TOP, "--Mdir", str(work / "obj"), str(source), str(main),
     ]  # fmt: skip
@@ -120,7 +129,9 @@ def _write_job(job: Job, path: Path) -> None:
     head = [
         len(registers), len(tensors.inputs), len(tensors.weights), outputs,
         memories.latency_cycles - 1, memories.stall_percent, _PORTS.index(memories.dead),
-        memories.seed, memories.patience_cycles,
+        memories.seed, memories.patience_cycles, len(tensors.biases),
     ]  # fmt: skip
-    words = np.concatenate([np.array([*head, *registers]), tensors.inputs, tensors.weights])
+    words = np.concatenate(
+        [np.array([*head, *registers]), tensors.inputs, tensors.weights, tensors.biases]
+    )
     words.astype(np.uint32).tofile(path)

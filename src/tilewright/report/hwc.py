@@ -28,12 +28,14 @@ def study_report(study: Study, width: int) -> RenderableType:
         table.add_row(name, f"{words:,}", f"{model:,}", f"{words - model:,}")
     lines = [
         f"results   {run.results - run.wrong:,} of {run.results:,} as a plain convolution gives",
-        f"cycles    {run.cycles:,}; {plan.model_cycles:,} if transfers hid behind the work",
-        f"MACs busy {study.utilization:.1%} of the cycles, {plan.config.lanes} multipliers",
+        f"cycles    {run.cycles:,}; {plan.model_cycles:,} by the model",
+        f"MACs busy {study.utilization:.1%} of the cycles, {plan.config.multipliers} multipliers",
         f"traffic   {run.port_words_16:,} words of 16 bits, a sum being two",
         f"baseline  {_baselines(study)}",
         f"simulator {study.simulator}",
     ]
+    if study.program.bias:
+        lines.append(f"biases    {run.biases:,} fetched; {study.program.bias_words:,} expected")
     if study.cropped:
         sizes = " ".join(f"{dim}{size}" for dim, size in study.cropped.items())
         lines.append(f"cropped   to {sizes}: the whole layer would take long; see --steps")
@@ -61,7 +63,7 @@ def _describe(config: HwcConfig) -> str:
     return (
         f"{config.name}: {config.buffer_bytes:,} bytes of buffers "
         f"({config.input_words} inputs, {config.weight_words} weights, {config.sum_words} sums), "
-        f"{config.lanes} multipliers"
+        f"{config.multipliers} multipliers"
     )
 
 

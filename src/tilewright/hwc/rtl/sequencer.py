@@ -24,7 +24,7 @@ SUMS = ("W", "O", "I", "row", "column")
 
 
 class Sequencer(Elaboratable):
-    """Runs the nest.
+    """Runs the nest; with `tiles_of`, only the loops outside that operand's tile.
 
     Attributes:
         restart: goes to the first step.
@@ -38,11 +38,19 @@ class Sequencer(Elaboratable):
         slides: whether the loop along which the input slides takes the next step.
     """
 
-    def __init__(self, config: HwcConfig, registers: dict[str, Signal]) -> None:
+    def __init__(
+        self,
+        config: HwcConfig,
+        registers: dict[str, Signal],
+        *,
+        tiles_of: str = "",
+        sums: tuple[str, ...] = SUMS,
+    ) -> None:
         self.config, self.registers = config, registers
+        self.tiles_of, self.wanted = tiles_of, sums
         self.restart = Signal()
         self.advance = Signal()
-        local = {name: len(registers[f"loop0.add_{name}"]) for name in SUMS}
+        local = {name: len(registers[f"loop0.add_{name}"]) for name in self.wanted}
         self.shapes = {
             name: signed(bits + 2) if name in ("row", "column") else bits
             for name, bits in local.items()
@@ -70,7 +78,10 @@ class Sequencer(Elaboratable):
             places = Array([*base, Const(0, count)])
             m.d.comb += self.at[dim].eq(places[self.registers[f"last.{dim}"]])
         m.d.comb += self.begins.eq(clear[-1])
-        done = [self.at[dim] + 1 == self.registers[f"size.{dim}"] for dim in REDUCED]
+        at_once = {"C": Mux(self.registers["parallel.C"], self.config.channels, 1)}
+        done = [
+            self.at[dim] + at_once.get(dim, 1) >= self.registers[f"size.{dim}"] for dim in REDUCED
+        ]
         m.d.comb += self.ends.eq(Cat(*done).all())
         m.d.comb += self.is_last.eq(~Cat(*takes).any())
         return m
@@ -89,7 +100,8 @@ class Sequencer(Elaboratable):
         for i in loops:
             more = index[i] + 1 < self._of(i, "extent")
             exists = base[i] + self._of(i, "step") < self._of(i, "limit")
-            m.d.comb += can[i].eq(more & exists)
+            runs = self._of(i, f"outside_{self.tiles_of}") if self.tiles_of else Const(1)
+            m.d.comb += can[i].eq(more & exists & runs)
             m.d.comb += takes[i].eq(can[i] & ~Cat(*can[i + 1 :]).any())
             if i:
                 m.d.comb += inside[i].eq(inside[i - 1] | takes[i - 1])
@@ -120,7 +132,7 @@ class Sequencer(Elaboratable):
 
     def _step_sums(self, m: Module, takes: list[Signal], inside: list[Signal]) -> None:
         first = {name: -self.registers[f"{name}.padding"] for name in ("row", "column")}
-        for name in SUMS:
+        for name in self.wanted:
             shape = self.shapes[name]
             sums = [Signal(shape, name=f"sum{i}_{name}") for i in range(self.config.loops)]
             adds = [self._of(i, f"add_{name}") for i in range(self.config.loops)]

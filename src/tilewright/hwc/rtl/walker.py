@@ -8,7 +8,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, Value
 
 from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.convolution import LAYOUT
@@ -26,12 +26,21 @@ class Walker(Elaboratable):
         is_last: the present word is the last.
         memory: address of the present word in the operand's memory.
         buffer: address of the present word in the buffer.
+        index: where in the box the present word is, by dim.
+        crosses: the next word, if there is one, differs in another dim than the last two.
+        part: of a dim that is worked on in parallel: which lane's the present word is.
     """
 
     def __init__(
-        self, config: HwcConfig, registers: dict[str, Signal], at: dict[str, Signal], operand: str
+        self,
+        config: HwcConfig,
+        registers: dict[str, Signal],
+        at: dict[str, Signal],
+        operand: str,
+        parallel: tuple[str, Signal, int] | None = None,
     ) -> None:
         self.dims = LAYOUT[operand]
+        self.parallel = parallel
         self.at = [at[dim] for dim in self.dims]
         of_dim = {
             key: [registers[f"{operand}.{dim}.{key}"] for dim in self.dims]
@@ -47,6 +56,9 @@ class Walker(Elaboratable):
         self.is_last = Signal()
         self.memory = Signal(config.address_bits)
         self.buffer = Signal(len(self.pitches[0]))
+        self.index = {dim: Signal(config.count_bits, name=f"index_{dim}") for dim in self.dims}
+        self.crosses = Signal()
+        self.part = Signal(max(1, (parallel[2] - 1).bit_length() if parallel else 0))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -73,7 +85,7 @@ class Walker(Elaboratable):
 
     def _walk(self, m: Module, lengths: list[Signal], origin: Signal) -> None:
         rank = len(self.dims)
-        index = [Signal(self.count_bits, name=f"index{i}") for i in range(rank)]
+        index = list(self.index.values())
         more = [index[i] + 1 < lengths[i] for i in range(rank)]
         takes = [more[i] & ~Cat(*more[i + 1 :]).any() for i in range(rank)]
         inside = [Cat(*takes[:i]).any() for i in range(rank)]
@@ -85,7 +97,7 @@ class Walker(Elaboratable):
                 m.d.sync += index[i].eq(Mux(takes[i], index[i] + 1, stays))
         for address, first, distances in (
             (self.memory, origin, self.strides),
-            (self.buffer, 0, self.pitches),
+            (self.buffer, 0, self._part(m, index)),
         ):
             places = [Signal(len(address), name=f"{address.name}{i}") for i in range(rank)]
             pairs = list(zip(takes, places, distances, strict=True))
@@ -99,3 +111,16 @@ class Walker(Elaboratable):
                     m.d.sync += place.eq(after)
             m.d.comb += address.eq(places[-1])
         m.d.comb += self.is_last.eq(~Cat(*takes).any())
+        m.d.comb += self.crosses.eq(~Cat(*takes[-2:]).any())
+
+    def _part(self, m: Module, index: list[Signal]) -> list[Value]:
+        """The distances in the buffer: neighbours of a dim that is parallel share an address."""
+        distances: list[Value] = list(self.pitches)
+        if self.parallel is None or self.parallel[2] == 1:
+            return distances
+        dim, is_parallel, lanes = self.parallel
+        at = self.dims.index(dim)
+        low = index[at][: len(self.part)]
+        m.d.comb += self.part.eq(Mux(is_parallel, low, 0))
+        distances[at] = Mux(is_parallel & (low != lanes - 1), 0, distances[at])
+        return distances
