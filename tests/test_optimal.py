@@ -393,6 +393,83 @@ def test_words_that_do_not_stay_in_place_are_seen(monkeypatch: pytest.MonkeyPatc
     assert any(priced < exact * 0.99 for priced, exact in seen)
 
 
+# Uneven blocks that are not next to the fan-out whose instances they stand in, P and R unrolled
+# together: some instances have the same rows, with padding not the same number of them.
+UNROLLED = [
+    conv2d("plain", K=2, C=2, P=4, Q=1, R=3),
+    conv2d("padded", K=2, C=2, P=4, Q=1, R=3, padding=(1, 0)),
+    conv2d("strided", K=2, C=1, P=4, Q=1, R=4, stride=(2, 1), padding=(1, 0)),
+    einsum("pool", "O[C,P] += I[C,P+R]", {"C": 2, "P": 4, "R": 3}),
+]
+
+
+def unrolled_chip() -> Hardware:
+    """Instances that have the same rows are served together, at a price that makes it pay."""
+    fanout = Fanout(2, 3, x_dims=("P",), y_dims=("R",))
+    levels = (
+        Level("DRAM", read_pj=64, write_pj=64),
+        Level("GLB", 480, read_pj=16, write_pj=16, fanout=fanout),
+        Level("RF", 80, read_pj=1, write_pj=1),
+    )
+    return Hardware("unrolled", levels)
+
+
+def find_all_unrolled() -> None:
+    for layer in UNROLLED:
+        for uneven in (False, True):
+            for objective in (Objective.ENERGY, Objective.DRAM):
+                solve(Space(layer, unrolled_chip(), uneven=uneven), objective)
+
+
+def test_prices_where_instances_have_the_same_rows_are_exact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = watch_prices(monkeypatch)
+    find_all_unrolled()
+    assert len(seen) > 20
+    assert all(math.isclose(priced, exact, rel_tol=1e-9) for priced, exact in seen), seen
+
+
+@pytest.mark.parametrize("layer", UNROLLED, ids=[layer.name for layer in UNROLLED])
+def test_uneven_blocks_behind_a_fan_out(layer: Workload) -> None:
+    compare(Space(layer, unrolled_chip(), uneven=True))
+
+
+def fail_to_agree(kind: Kind) -> None:
+    spaces = [random_space(kind, seed, 4_000) for seed in range(FEW)]
+    with pytest.raises(AssertionError):
+        list(map(compare, spaces))
+
+
+def test_a_charge_for_edges_further_inside_that_is_too_high_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tilewright.mapper import prepare
+
+    maker: Any = prepare._TemplateMaker
+    right = maker.missed
+
+    def too_high(self: Any, stage: int, features: Any) -> Any:
+        return 20.0 * right(self, stage, features)
+
+    monkeypatch.setattr(maker, "missed", too_high)
+    fail_to_agree(RELAXED[1])
+
+
+def test_tiles_of_blocks_that_are_left_out_wrongly_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blocks that are taken to hold what all memories further out keep have too few tiles."""
+    from tilewright.mapper import prepare
+
+    def outermost(stages: object, index: int) -> int:
+        del stages, index
+        return 0
+
+    monkeypatch.setattr(prepare, "_first_block", outermost)
+    fail_to_agree(RELAXED[0])
+
+
 def test_time_and_stopping_leave_a_bound() -> None:
     """Whenever the search ends, its bound is below what it found."""
     layer = conv2d("deep", N=4, K=240, C=240, P=48, Q=48, R=3, S=3, padding=1)
