@@ -430,46 +430,6 @@ def test_prices_where_instances_have_the_same_rows_are_exact(
     assert all(math.isclose(priced, exact, rel_tol=1e-9) for priced, exact in seen), seen
 
 
-@pytest.mark.parametrize("layer", UNROLLED, ids=[layer.name for layer in UNROLLED])
-def test_uneven_blocks_behind_a_fan_out(layer: Workload) -> None:
-    compare(Space(layer, unrolled_chip(), uneven=True))
-
-
-def fail_to_agree(kind: Kind) -> None:
-    spaces = [random_space(kind, seed, 4_000) for seed in range(FEW)]
-    with pytest.raises(AssertionError):
-        list(map(compare, spaces))
-
-
-def test_a_charge_for_edges_further_inside_that_is_too_high_is_seen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from tilewright.mapper import prepare
-
-    maker: Any = prepare._TemplateMaker
-    right = maker.missed
-
-    def too_high(self: Any, stage: int, features: Any) -> Any:
-        return 20.0 * right(self, stage, features)
-
-    monkeypatch.setattr(maker, "missed", too_high)
-    fail_to_agree(RELAXED[1])
-
-
-def test_tiles_of_blocks_that_are_left_out_wrongly_are_seen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Blocks that are taken to hold what all memories further out keep have too few tiles."""
-    from tilewright.mapper import prepare
-
-    def outermost(stages: object, index: int) -> int:
-        del stages, index
-        return 0
-
-    monkeypatch.setattr(prepare, "_first_block", outermost)
-    fail_to_agree(RELAXED[0])
-
-
 def test_time_and_stopping_leave_a_bound() -> None:
     """Whenever the search ends, its bound is below what it found."""
     layer = conv2d("deep", N=4, K=240, C=240, P=48, Q=48, R=3, S=3, padding=1)
