@@ -404,6 +404,43 @@ def test_words_that_do_not_stay_in_place_are_seen(monkeypatch: pytest.MonkeyPatc
     assert any(priced < exact * 0.99 for priced, exact in seen)
 
 
+# Uneven blocks that are not next to the fan-out whose instances they stand in, P and R unrolled
+# together: some instances have the same rows, with padding not the same number of them.
+UNROLLED = [
+    conv2d("plain", K=2, C=2, P=4, Q=1, R=3),
+    conv2d("padded", K=2, C=2, P=4, Q=1, R=3, padding=(1, 0)),
+    conv2d("strided", K=2, C=1, P=4, Q=1, R=4, stride=(2, 1), padding=(1, 0)),
+    einsum("pool", "O[C,P] += I[C,P+R]", {"C": 2, "P": 4, "R": 3}),
+]
+
+
+def unrolled_chip() -> Hardware:
+    """Instances that have the same rows are served together, at a price that makes it pay."""
+    fanout = Fanout(2, 3, x_dims=("P",), y_dims=("R",))
+    levels = (
+        Level("DRAM", read_pj=64, write_pj=64),
+        Level("GLB", 480, read_pj=16, write_pj=16, fanout=fanout),
+        Level("RF", 80, read_pj=1, write_pj=1),
+    )
+    return Hardware("unrolled", levels)
+
+
+def find_all_unrolled() -> None:
+    for layer in UNROLLED:
+        for uneven in (False, True):
+            for objective in (Objective.ENERGY, Objective.DRAM):
+                solve(Space(layer, unrolled_chip(), uneven=uneven), objective)
+
+
+def test_prices_where_instances_have_the_same_rows_are_exact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = watch_prices(monkeypatch)
+    find_all_unrolled()
+    assert len(seen) > 20
+    assert all(math.isclose(priced, exact, rel_tol=1e-9) for priced, exact in seen), seen
+
+
 def test_time_and_stopping_leave_a_bound() -> None:
     """Whenever the search ends, its bound is below what it found."""
     layer = conv2d("deep", N=4, K=240, C=240, P=48, Q=48, R=3, S=3, padding=1)

@@ -51,7 +51,9 @@ class Path(NamedTuple):
         energy, words: (K + 1,) pJ and words of the outermost memory for all edges so far.
         reads, writes: (K + 1, L) bits on the ports of all instances.
         copies: (K + 1,) instances in use.
-        ahead: (K + 1,) the least energy of MACs' words, known once the fan-out is.
+        ahead: (K + 1,) the least energy of MACs' words, known once the fan-out is; with what edges
+            further inside take more for it.
+        due: (K, K + 1) that part of a stage's unrolling, by the boundary that the edges lead into.
         loose: (K + 1,) 1 if the price may be below the real one, 2 if other orders may differ.
         row: (K + 1,) the tile's row; group: (K + 1,) class of cycles, -1 if not yet known.
         limits: (5,) most energy, cycles, words and EDP, and the search's threshold.
@@ -84,6 +86,7 @@ class Path(NamedTuple):
     writes: Floats
     copies: Floats
     ahead: Floats
+    due: Floats
     loose: Integers
     row: Integers
     group: Integers
@@ -169,7 +172,7 @@ def _joint_rank(
     a, b = problem.rank_a[rank], problem.rank_b[rank]
     at, bt = path.tile[j + 1, a], path.tile[j + 1, b]
     au, bu = path.span[j, a], path.span[j, b]
-    if c > j + 1:
+    if c == len(path.stay) and c > j + 1:
         return problem.single[rank, au, at, bu, bt]
     words = problem.joint[rank, au, at, bu, bt]
     if slide == a:
@@ -258,6 +261,66 @@ def _words_at(
 
 
 @compiled_inside
+def _skips(problem: Problem, path: Path, rank: int, j: int) -> tuple[int, int]:
+    """How many instances of stage `j`'s fan-out apart along both dims two have the same tile."""
+    a, b = problem.rank_a[rank], problem.rank_b[rank]
+    along_a = problem.step_a[rank] * problem.val[a, path.tile[j + 1, a]]
+    along_b = problem.step_b[rank] * problem.val[b, path.tile[j + 1, b]]
+    common, rest = along_a, along_b
+    while rest > 0:
+        common, rest = rest, common % rest
+    return along_b // common, along_a // common
+
+
+@compiled_inside
+def _different_places(problem: Problem, path: Path, rank: int, j: int) -> tuple[float, int]:
+    """Where the instances of stage `j`'s fan-out have their tiles along a rank.
+
+    Returns: the share of the instances that have different places, and the most at one place.
+    Source: `docs/spec/model.md §3`, how many values a sum of two progressions has.
+    """
+    x = problem.val[problem.rank_a[rank], path.spread[j, problem.rank_a[rank]]]
+    y = problem.val[problem.rank_b[rank], path.spread[j, problem.rank_b[rank]]]
+    skip_a, skip_b = _skips(problem, path, rank, j)
+    places = x * y - max(0, x - skip_a) * max(0, y - skip_b)
+    most = 1 + min((x - 1) // skip_a, (y - 1) // skip_b)
+    return float(places) / float(x * y), int(most)
+
+
+@compiled_inside
+def _is_listed(
+    problem: Problem, path: Path, rank: int, c: int, stage: int, slide: int, j: int
+) -> bool:
+    """Whether `_joint_rank` knows the words: tiles are those that stage `j` unrolls."""
+    a, b = problem.rank_a[rank], problem.rank_b[rank]
+    if c == len(path.stay):
+        return True
+    if path.tile[c, a] != path.tile[j + 1, a] or path.tile[c, b] != path.tile[j + 1, b]:
+        return False
+    return slide not in (a, b) or (stage <= j and path.span[stage, slide] == path.span[j, slide])
+
+
+@compiled_inside
+def _words_at_places(problem: Problem, path: Path, rank: int, c: int, j: int) -> float:
+    """Words of a padded rank in all tiles of boundary `c`, instances at one place counted once."""
+    a, b = problem.rank_a[rank], problem.rank_b[rank]
+    at, bt, val = path.tile[c, a], path.tile[c, b], problem.val
+    first, last = val[a, at], val[b, bt]
+    along_a, along_b = val[a, path.tile[0, a]] // first, val[b, path.tile[0, b]] // last
+    part_a, part_b = val[a, path.tile[j + 1, a]], val[b, path.tile[j + 1, b]]
+    whole_a, whole_b = val[a, path.span[j, a]], val[b, path.span[j, b]]
+    skip_a, skip_b = _skips(problem, path, rank, j)
+    begin, words = problem.placed_start[rank, at, bt], 0
+    for i in range(along_a):
+        x = i * first % whole_a // part_a
+        for n in range(along_b):
+            y = n * last % whole_b // part_b
+            if x < skip_a or y + skip_b >= whole_b // part_b:  # no other one is further on
+                words += problem.placed[begin + i * along_b + n]
+    return float(words)
+
+
+@compiled_inside
 def rank_words(
     problem: Problem,
     template: Template,
@@ -289,6 +352,7 @@ def rank_words(
             if here_a > 1 and here_b > 1:
                 joint = j
     words = _plain_rank(problem, path, rank, c, stage, slide)
+    known, share = True, 1.0
     if copies_a > 1 and copies_b > 1:
         known = joint >= 0
         if known:
@@ -296,22 +360,27 @@ def rank_words(
                 problem.val[a, path.spread[joint, a]] == copies_a
                 and problem.val[b, path.spread[joint, b]] == copies_b
             )
-        if known and c < len(path.stay):
-            known = joint == c - 1 and (
-                slide not in (a, b) or path.span[stage, slide] == path.span[joint, slide]
-            )
+        most = min(copies_a, copies_b)
         if known:
-            words = _joint_rank(problem, path, rank, c, stage, slide, joint)
-        else:
-            words /= float(min(copies_a, copies_b))
+            share, most = _different_places(problem, path, rank, joint)
+        unequal = known and most > 1 and problem.padded[rank]
+        listed = unequal and _is_listed(problem, path, rank, c, stage, slide, joint)
+        if listed:
+            words, share = _joint_rank(problem, path, rank, c, stage, slide, joint), 1.0
+            known = False  # where tiles stand still
+        elif unequal and words == problem.visits[rank, at, bt]:  # nothing is kept
+            words, share = _words_at_places(problem, path, rank, c, joint), 1.0
+            known = False
+        elif unequal or not known:
+            known, share = False, 1.0 / float(most)
             path.loose[c] = max(path.loose[c], 1)
     if slide not in (a, b):
-        return words
+        return words * share
     if problem.slider == problem.rank_op[rank]:
         stood = _standing_words(problem, path, c, stage, rank)
-        if stood > 0 and copies_a > 1 and copies_b > 1:
+        if stood > 0 and not known:
             path.loose[c] = max(path.loose[c], 1)
-        return max(0.0, words - stood)
+        return max(0.0, words - stood) * share
     if (slide == a and rewinds(problem, path, stage, rank, True)) or (
         slide == b and rewinds(problem, path, stage, rank, False)
     ):
@@ -326,7 +395,7 @@ def rank_words(
         if other < len(problem.sizes):
             sweeps *= problem.sizes[other] / val[other, path.tile[c, other]]
         words = max(0.0, words - sweeps * problem.largest[rank, at, bt])
-    return words
+    return words * share
 
 
 @compiled_inside
@@ -908,6 +977,8 @@ def _is_worth_blocks(problem: Problem, template: Template, path: Path, stage: in
 
     A dim has one loop among them, and a block stands just inside a loop that indexes its operand.
     """
+    if _is_loose_block(problem, template, path, stage):
+        return False
     k = stage
     while k > 0 and template.level[k] == template.level[k - 1]:
         k -= 1
@@ -920,6 +991,58 @@ def _is_worth_blocks(problem: Problem, template: Template, path: Path, stage: in
         if template.keeps[c, operand] and path.moved[stage] != 0:
             return bool(path.moved[stage] & problem.uses[operand] != 0)
     return True
+
+
+@compiled_inside
+def _is_loose_block(problem: Problem, template: Template, path: Path, stage: int) -> bool:
+    """Whether the block that heads a stage may as well stand further inside.
+
+    All loops of the stage index its operand; or, inside all blocks, where no order counts, some do.
+    Source: `docs/optimal-mapper.md`, Uneven mappings.
+    """
+    if stage == 0 or template.level[stage] != template.level[stage - 1]:
+        return False
+    kept = _lone_kept(problem, template, stage)
+    if kept < 0 or path.moved[stage] & problem.uses[kept] == 0:
+        return False
+    return bool(path.moved[stage] & ~problem.uses[kept] == 0 or stage + 1 == len(path.stay))
+
+
+@compiled_inside
+def _lone_kept(problem: Problem, template: Template, k: int) -> int:
+    """The operand that a boundary keeps, if no tile of it slides; else -1."""
+    found = -1
+    for operand in range(len(problem.uses)):
+        if template.keeps[k, operand]:
+            found = operand
+    for rank in range(len(problem.rank_op)):
+        if problem.rank_op[rank] == found:
+            found = -1
+    return found
+
+
+@compiled_inside
+def _is_movable(problem: Problem, template: Template, path: Path, stage: int) -> bool:
+    """Whether a loop of the stage that a block heads may as well stand outside the block.
+
+    Source: `docs/optimal-mapper.md`, Uneven mappings.
+    """
+    if stage == 0 or template.level[stage] != template.level[stage - 1]:
+        return False
+    kept = _lone_kept(problem, template, stage)
+    if kept < 0 or problem.slider == -2 or problem.spilling:
+        return False
+    stay, near, fixed = path.stay[stage], path.near[stage], 0
+    for dim in range(len(problem.sizes)):
+        if dim in (path.slide[stage], near):
+            fixed |= 1 << dim
+    if stay >= 0:
+        alone = near >= 0 and problem.uses[stay] >> near & 1 and stay != problem.slider
+        if not alone:
+            fixed |= path.moved[stage] & ~problem.uses[stay]
+        if stay != kept and path.glide[stage] >= 0:
+            fixed |= 1 << path.glide[stage]
+    return bool(path.moved[stage] & problem.uses[kept] & ~fixed != 0)
 
 
 @compiled_inside
@@ -1496,6 +1619,10 @@ def _list_classes(
     c = stage + 1
     path.group[c] = path.group[stage]
     path.ahead[c] = path.ahead[stage]
+    for outside in range(stage):
+        path.ahead[c] -= path.due[outside, c]
+    for inside in range(path.due.shape[1]):
+        path.due[stage, inside] = template.missed[spread, inside] if spread >= 0 else 0.0
     if spread >= 0:
         path.ahead[c] += template.mac_floor[spread]
         if stage == template.primary:
@@ -1521,6 +1648,8 @@ def _next_class(
             continue  # its block stands outside the loops that do not move it
         path.blocked[stage] = _blocked(problem, template, path, stage)
         path.near[stage] = path.classes[stage, which, 3]
+        if _is_movable(problem, template, path, stage):
+            continue
         _enter(problem, path, c)
         for operand in range(len(problem.uses)):
             if template.keeps[c, operand]:

@@ -83,6 +83,8 @@ _QUICK_NODES, _DIVE_NODES = 20_000, 4_000
 mapping then."""
 _ALMOST = 0.95
 """Thresholds above that share of the best found are not worth a search of their own."""
+_ALMOST_UNEVEN = 0.985
+"""The same for uneven mappings, whose search takes longer the higher the threshold."""
 _BETTER = 0.998
 """A best found below that share of the last one makes bounds worth computing again."""
 _MOST_HELD = 1_000_000
@@ -446,7 +448,8 @@ class _Hunt:
         hard = False
         for wider in self._steps():
             threshold = max(first, 1e-30) * wider
-            if threshold > self._value(objective) * _ALMOST:
+            almost = _ALMOST_UNEVEN if self.preparation.space.uneven else _ALMOST
+            if threshold > self._value(objective) * almost:
                 threshold = np.inf
             if not hard:
                 hard = not self._pass(starts, objective, [*limits, threshold], _QUICK_NODES)
@@ -1007,6 +1010,7 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         writes=np.zeros((stages + 1, levels)),
         copies=np.ones(stages + 1),
         ahead=np.zeros(stages + 1),
+        due=np.zeros((stages, stages + 1)),
         loose=whole(stages + 1),
         row=whole(stages + 1),
         group=whole(stages + 1),

@@ -174,7 +174,7 @@ class Preparation:
     @cached_property
     def any_order_counts(self) -> bool:
         """Whether classes of orders do not say where tiles stand still: see *Loose prices*."""
-        return self.space.uneven or self.pins.any_order
+        return self.pins.any_order
 
     def copies(self) -> int:
         """Multiply-accumulates that can run at once."""
@@ -302,7 +302,9 @@ class Preparation:
         kept = np.array([[name in s.keeps for name in names] for s in stages])
         lists: list[_TileList] = []
         for index in range(1, len(stages)):
-            found = self.tiles(stages[index].level, tuple(map(bool, kept[index])))
+            outside = kept[_first_block(stages, index) : index + 1]
+            held = tuple(bool(column.any()) for column in outside.T)
+            found = self.tiles(stages[index].level, held)
             rows = self.pins.fitting(stages, index, found.tiles)
             found = found if rows is None else found.chosen(rows)
             if len(found.tiles) == 0:
@@ -340,6 +342,13 @@ def _arrangements(names: frozenset[str], *, uneven: bool) -> list[tuple[frozense
         return [(names,)]
     orders = itertools.permutations(sorted(names))
     return [tuple(frozenset({name}) for name in order) for order in orders]
+
+
+def _first_block(stages: list[Stage], index: int) -> int:
+    """The outermost block of a block's memory: what all of them keep holds the block's tile."""
+    while index > 0 and stages[index - 1].level == stages[index].level:
+        index -= 1
+    return index
 
 
 def _in_order(tables: Tables) -> Tables:
@@ -456,6 +465,7 @@ class _Maker:
             largest=_stack([r.largest for r in ranks], 2),
             visits=_stack([r.visits for r in ranks], 2),
             spills=_stack([r.spills.astype(float) for r in ranks], 2) > 0,
+            spilling=any(bool(r.spills.any()) for r in ranks),
             placed=np.concatenate([np.zeros(0, np.int64), *(r.placed for r in ranks)]),
             placed_start=_places(ranks),
             floor=_stack([r.floor for r in ranks], 2),
@@ -535,8 +545,11 @@ class _Maker:
         kept_a = sliding.kept_table(own, other, steps, data)
         kept_b = sliding.kept_table(other, own, turned, data)
         most = self.most_copies(), self.most_copies()
-        joint, single, joint_a = sliding.joint_tables(own, other, steps, data, most)
-        _, _, joint_b = sliding.joint_tables(other, own, turned, data, most)
+        joint = single = np.zeros((1,) * 4)
+        joint_a = joint_b = np.zeros((1,) * 5)
+        if rank.data is not None:  # else instances with equal tiles have equal words
+            joint, single, joint_a = sliding.joint_tables(own, other, steps, data, most)
+            _, _, joint_b = sliding.joint_tables(other, own, turned, data, most)
         distinct = float(largest[-1, -1])
         floor, stay_floor = listing.rank_floors(
             own, other, steps, distinct, visits, largest, kept_a, kept_b
@@ -621,7 +634,16 @@ def without_classes(template: Template, kept: Mask, problem: Problem) -> Templat
     ]
     of_unrollings = {
         name: getattr(template, name)[chosen]
-        for name in ("spreads", "copies", "phis", "saved", "mac_floor", "cycles", "leading")
+        for name in (
+            "spreads",
+            "copies",
+            "phis",
+            "saved",
+            "mac_floor",
+            "missed",
+            "cycles",
+            "leading",
+        )
     }
     ends = np.concatenate([[0], np.cumsum(chosen)])[starts]
     macs = template.least_macs.copy()
@@ -670,10 +692,10 @@ class _TemplateMaker:
         features = self.cheapest_first(features, primary)
         phis = np.concatenate([f[0] for f in features])
         saved = np.concatenate([f[1] for f in features])
-        copies = np.concatenate([f[2] for f in features])
         group, cycles, each = self.groups(features, primary)
         coefficients = self.coefficients(features)
         mac_floor, constant = self.mac_floors(features, primary)
+        missed = np.concatenate([self.missed(k, features) for k in range(count)])
         leading = self.leading(phis, saved, mac_floor, group, spread_start)
         tiles = [np.zeros((0, len(problem.sizes) + 1), np.int16)]
         fills, still, quick = ([np.zeros((0, operands))] for _ in range(3))
@@ -725,10 +747,11 @@ class _TemplateMaker:
             fan_copies=np.array([self.fan_copies(k) for k in range(count)]),
             spread_start=np.array(spread_start, np.int64),
             spreads=np.concatenate([f[3] for f in features]).astype(np.int64),
-            copies=copies,
+            copies=np.concatenate([f[2] for f in features]),
             phis=phis,
             saved=saved,
             mac_floor=mac_floor,
+            missed=missed,
             group=group,
             cycles=each,
             least_cycles=self.least_cycles(features),
@@ -976,7 +999,55 @@ class _TemplateMaker:
             fold = 1.0 / phi if problem.reduction[fan] else np.ones(len(phi))
             rows[charged] += loads * problem.read[up, o]
             rows[charged] += words * merged * fold * problem.update[up, o]
+        for k in range(count):
+            rows[k] += self.missed(k, features).sum(axis=1)
         return np.concatenate(rows), constant
+
+    def missed(self, stage: int, features: list[tuple[Floats, Floats, Floats, Small]]) -> Floats:
+        """(M, K + 1) what an unrolling adds to edges further inside that take it at its best."""
+        problem, output = self.problem, len(self.problem.uses) - 1
+        phis, saved = features[stage][:2]
+        more = np.zeros((len(phis), len(self.stages) + 1))
+        for c in range(stage + 2, len(self.stages) if len(phis) else 0):
+            for o in range(output + 1):
+                if not self.keeps[c, o] or self.parent(c, o) > stage:
+                    continue
+                words = problem.distinct[o]
+                if self.stages[c].level == self.stages[c - 1].level:
+                    words = float(self.lists[c - 1].moving[:, o].min())  # it never stays
+                others = [k for k in range(self.parent(c, o), c) if k != stage]
+                up = self.stages[self.parent(c, o)].level
+                if o < output:
+                    words *= self.least_share(others, o, features) * problem.read[up, o]
+                    more[:, c] += words * (saved[:, o] - saved[:, o].min())
+                elif problem.reduction[self.stages[stage].fan]:
+                    words *= self.least_merged(others, o, features) * problem.update[up, o]
+                    more[:, c] += words * (1.0 / phis[:, o] - 1.0 / phis[:, o].max())
+        return more
+
+    def least_share(
+        self,
+        stages: list[int],
+        operand: int,
+        features: list[tuple[Floats, Floats, Floats, Small]],
+    ) -> float:
+        """The smallest share of an operand's words that is read for fan-outs of some stages."""
+        shares = [features[k][1][:, operand].min() for k in stages if len(features[k][0])]
+        return math.prod(map(float, shares))
+
+    def least_merged(
+        self,
+        stages: list[int],
+        operand: int,
+        features: list[tuple[Floats, Floats, Floats, Small]],
+    ) -> float:
+        """The smallest share of an operand's updates that fan-outs of some stages leave."""
+        most = [
+            features[k][0][:, operand].max()
+            for k in stages
+            if len(features[k][0]) and self.problem.reduction[self.stages[k].fan]
+        ]
+        return 1.0 / math.prod(map(float, most))
 
     def mac_words(self, operand: int) -> float:
         problem = self.problem

@@ -37,6 +37,7 @@ class Problem(NamedTuple):
         padded: (R,) whether some coordinates are no words.
         largest, visits: (R, A, B) see `sliding.tile_tables`.
         spills: (R, A, B) whether tiles at different places may hold the same words.
+        spilling: whether any do.
         placed: words of single tiles of padded ranks; placed_start: (R, A, B) where those of a
             tile's size begin, -1 where all tiles have the same words.
         floor: (R, A, B) the fewest words that may enter tiles, whatever slides.
@@ -74,6 +75,7 @@ class Problem(NamedTuple):
     largest: Floats
     visits: Floats
     spills: Mask
+    spilling: bool
     placed: Integers
     placed_start: Integers
     floor: Floats
@@ -124,7 +126,9 @@ class Template(NamedTuple):
         copies: (M,) instances in use.
         phis: (M, O) instances that an operand's words are copied to.
         saved: (M, O) the smallest share of words that is read for what is filled.
-        mac_floor: (M,) the least energy of words that pass between memories and MACs.
+        mac_floor: (M,) the least energy of words that pass between memories and MACs, and what
+            edges further inside take more than if it were the best for them.
+        missed: (M, K + 1) the second part, by the boundary that the edges lead into.
         group: (M,) to which class of cycles an unrolling belongs.
         cycles: (M,) the least cycles with an unrolling.
         least_cycles: (K + 1,) the same of all, times the instances outside a boundary.
@@ -167,6 +171,7 @@ class Template(NamedTuple):
     phis: Floats
     saved: Floats
     mac_floor: Floats
+    missed: Floats
     group: Integers
     cycles: Floats
     least_cycles: Floats
