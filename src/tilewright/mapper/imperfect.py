@@ -97,7 +97,8 @@ def compile_kernels() -> None:
     layer = conv2d("smallest", K=2, C=2, P=3, Q=1, R=2, S=1, padding=(1, 0))
     levels = (Level("DRAM"), Level("GLB", 512, fanout=Fanout(2)), Level("RF", 256))
     chip = Hardware("smallest", levels)
-    ImperfectSearch(make_evaluator(layer, chip), Objective.ENERGY).run()
+    if ImperfectSearch(make_evaluator(layer, chip), Objective.ENERGY).run().interrupted:
+        raise KeyboardInterrupt
 
 
 @dataclass(slots=True)

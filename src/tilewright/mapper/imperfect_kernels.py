@@ -17,6 +17,8 @@ from tilewright.mapper.problem import Floats, Integers, Mask
 TIE = 1e-12
 LESS = 0.6
 """What is left of an operand's words, at least, in the second of the tables `Plan.staying`."""
+MOST_SIZES = 64
+"""Tiles of a class that are looked at one by one when classes are rated."""
 ENERGY, CYCLES, EDP, WORDS = range(4)
 UNROLL, LIST, ENTRY, TILE = range(4)
 """What is next in a stage: another unrolling, the list of tiles, its next entry, its next tile."""
@@ -1765,9 +1767,17 @@ def rate_rows(layer: Layer, plan: Plan, chain: Chain, state: State, rates: Float
         for dim in range(dims):
             chain.spread[inner, dim] = 1
             chain.span[inner, dim] = 1
-        least = np.inf
+        rates[row] = plan.at[inner, plan.cell[entry]] + layer.mac_pj
         more = _extents(layer, plan, chain, state, inner, int(plan.cell[entry]))
+        sizes = 1.0
+        for dim in range(dims):
+            sizes *= state.high[inner, dim] - state.low[inner, dim] + 1
+        if not more or sizes > MOST_SIZES:
+            continue
+        least = np.inf
         while more:
+            if state.counts[3] != 0:
+                return
             for dim in range(dims):
                 _set_extent(chain, inner, dim, state.pick[inner, dim])
             _set_floor(layer, plan, chain, state, k)
@@ -1778,7 +1788,7 @@ def rate_rows(layer: Layer, plan: Plan, chain: Chain, state: State, rates: Float
                     _may_pay(layer, plan, chain, state, k, spread)
                     least = min(least, state.value[ENERGY])
             more = _next_pick(state, inner, dims)
-        rates[row] = max(least, plan.at[inner, plan.cell[entry]] + layer.mac_pj)
+        rates[row] = max(least, rates[row])
 
 
 @compiled

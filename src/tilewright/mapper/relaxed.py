@@ -110,13 +110,16 @@ def _try_imperfect(  # noqa: PLR0913, PLR0917
     should_stop: Stop,
 ) -> "Found | None":
     """Even imperfect mappings, as far as the time goes; `None` if the layer is not covered."""
-    from tilewright.mapper.imperfect import ImperfectSearch, compile_kernels
+    from tilewright.mapper.imperfect import Found, ImperfectSearch, compile_kernels
     from tilewright.mapper.prepare import UncoveredError
 
     if perfect is None or perfect.interrupted:
         return None
     waited = time.monotonic()
-    compile_kernels()
+    try:
+        compile_kernels()
+    except KeyboardInterrupt:
+        return Found(perfect.cost, 0.0, is_proved=False, evaluated=0, interrupted=True)
     now = time.monotonic()
     began += now - waited  # no budget pays for compiling
     rest = PROOF_SECONDS if seconds is None else (began + seconds - now) * _PROOF_SHARE
