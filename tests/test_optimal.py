@@ -460,3 +460,38 @@ def test_time_and_stopping_leave_a_bound() -> None:
         assert found.lower_bound is not None
         assert found.lower_bound <= found.objective.of(found.cost)
     assert stopped.interrupted
+
+
+def fail_to_agree(kind: Kind) -> None:
+    spaces = [random_space(kind, seed, 4_000) for seed in range(FEW)]
+    with pytest.raises(AssertionError):
+        list(map(compare, spaces))
+
+
+def test_a_charge_for_edges_further_inside_that_is_too_high_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tilewright.mapper import prepare
+
+    maker: Any = prepare._TemplateMaker
+    right = maker.missed
+
+    def too_high(self: Any, stage: int, features: Any) -> Any:
+        return 20.0 * right(self, stage, features)
+
+    monkeypatch.setattr(maker, "missed", too_high)
+    fail_to_agree(RELAXED[1])
+
+
+def test_tiles_of_blocks_that_are_left_out_wrongly_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blocks that are taken to hold what all memories further out keep have too few tiles."""
+    from tilewright.mapper import prepare
+
+    def outermost(stages: object, index: int) -> int:
+        del stages, index
+        return 0
+
+    monkeypatch.setattr(prepare, "_first_block", outermost)
+    fail_to_agree(RELAXED[0])

@@ -246,6 +246,8 @@ class ImperfectSearch:
         threshold, wider = max(first, 1e-30), 1.0 + (_WIDER - 1) / 4
         if primary:
             self.bound = max(self.bound, first)
+            known = None if self.best is None else _value(self.best, key)
+            self.tell(known, self.bound, self.evaluated)
         while True:
             threshold *= wider
             wider = max(_WIDER, 1 + 2 * (wider - 1))
@@ -548,7 +550,7 @@ def _make_state(levels: int, dims: int, operands: int, widest: int, room: int) -
     def whole(*shape: int) -> Integers:
         return np.zeros(shape, np.int64)
 
-    state = kernels.State(
+    return kernels.State(
         inside=np.zeros(levels + 1),
         inside_words=np.zeros(levels + 1),
         value=np.zeros(4),
@@ -579,7 +581,7 @@ def _make_state(levels: int, dims: int, operands: int, widest: int, room: int) -
         bound=np.zeros(levels),
         bound_words=np.zeros(levels),
         cycles=np.zeros(levels),
-        counts=whole(6),
+        counts=whole(4),
         moves=np.zeros(operands),
         bare=np.zeros((levels, operands)),
         cuts=np.zeros((levels, operands, dims, widest + 1)),
@@ -599,5 +601,3 @@ def _make_state(levels: int, dims: int, operands: int, widest: int, room: int) -
         base_reads=np.zeros(levels),
         base_writes=np.zeros(levels),
     )
-    state.counts[4] = np.iinfo(np.int64).max
-    return state

@@ -533,24 +533,26 @@ def single_steps(chain: Chain, dim: int, stage: int, c: int, rest: int, span: in
 
 
 @compiled_inside
-def _ragged_share(layer: Layer, chain: Chain, operand: int, dim: int, stage: int, c: int) -> float:
-    """At most this share of an operand's words enters in a dim's last round, of a single step."""
-    rest = _ragged(layer, chain, dim, stage, c)
+def _held_along(size: int, chain: Chain, dim: int, c: int, merged: int, first: int) -> float:
+    """How many instances of boundary `c` a dim is copied to, if all temporal loops are free."""
+    whole = size if first == 0 else min(size, chain.tile[first, dim])  # of a loop outside, too
+    return visits(whole, chain, dim, c, (1 << c) - 1, merged, first)
+
+
+@compiled_inside
+def _share_of_rest(layer: Layer, chain: Chain, operand: int, dim: int, c: int, rest: int) -> float:
+    """At most this share of an operand's words enters there."""
     if rest == 0:
         return 0.0
     for rank in range(len(layer.rank_op)):
-        if layer.rank_op[rank] != operand:
-            continue
         a, b = layer.rank_a[rank], layer.rank_b[rank]
-        if dim not in (a, b):
+        if layer.rank_op[rank] != operand or (dim not in (a, b)):
             continue
         other = b if dim == a else a
-        ta = min(chain.tile[c, a], layer.size[a])
-        tb, along = 1, 1
+        ta, tb = min(chain.tile[c, a], layer.size[a]), 1
         if b >= 0:
             tb = min(chain.tile[c, b], layer.size[b])
-        if other >= 0:
-            along = -(-layer.size[other] // chain.tile[c, other])
+        along = 1 if other < 0 else -(-layer.size[other] // chain.tile[c, other])
         at = layer.start[rank] + ta * layer.width[rank] + tb
         tiles = -(-rest // chain.tile[c, dim]) * along
         if layer.floor[at] <= 0:
@@ -600,7 +602,8 @@ def count(
         met = False
         for dim in range(dims):
             if (chain.moved[stage] & layer.uses[operand]) >> dim & 1:
-                part = _ragged_share(layer, chain, operand, dim, stage, c)
+                rest = _ragged(layer, chain, dim, stage, c)
+                part = _share_of_rest(layer, chain, operand, dim, c, rest)
                 share_all *= part
                 if block < 0:
                     share = max(share, part)
@@ -615,7 +618,6 @@ def count(
         if share > 0:
             chain.loose[0] = ANY_ORDER
     times, times_stage, times_all = 1.0, 1.0, 1.0
-    every = (1 << c) - 1
     for dim in range(dims):
         size = layer.size[dim]
         if layer.plain[operand] >> dim & 1:
@@ -626,13 +628,7 @@ def count(
             times *= visits(size, chain, dim, c, free, merged, first)
             if share > 0:
                 times_stage *= visits(size, chain, dim, c, free | 1 << stage, merged, first)
-                if first > 0:  # loops further out may be free, too
-                    lone = visits(
-                        min(size, chain.tile[first, dim]), chain, dim, c, every, merged, first
-                    )
-                    times_all *= lone
-                else:
-                    times_all *= visits(size, chain, dim, c, every, merged, first)
+                times_all *= _held_along(size, chain, dim, c, merged, first)
     if share > 0:
         pairs = False  # tiles may stand still in the rounds that are cut short
         for rank in range(len(layer.rank_op)):
@@ -649,15 +645,10 @@ def count(
 @compiled_inside
 def copies(layer: Layer, chain: Chain, c: int, operand: int, merged: int, first: int) -> float:
     """Instances outside boundary `c` that hold the same words of an operand, at one time or not."""
-    times, every = 1.0, (1 << c) - 1
+    times = 1.0
     for dim in range(len(layer.size)):
         if not layer.uses[operand] >> dim & 1:
-            size = layer.size[dim]
-            times *= (
-                visits(size, chain, dim, c, every, merged, first)
-                if first == 0
-                else visits(min(size, chain.tile[first, dim]), chain, dim, c, every, merged, first)
-            )
+            times *= _held_along(layer.size[dim], chain, dim, c, merged, first)
     return times
 
 
@@ -898,7 +889,8 @@ class State(NamedTuple):
         known, mac_words, moved_rest, bound, bound_words, cycles: (K,) of an unrolling: energy that
             is certain, words of MACs, energy of what moves but for the dearest, the least energy,
             words and cycles.
-        counts: (6,) chains priced, nodes, loose chains, whether to stop, nodes that stop it.
+        counts: (4,) chains priced, unrollings tried, loose chains, and whether to stop: 1 from
+            outside, 2 if there is no room for more loose chains.
         moves: (O,) energy of an operand's edges looked at; kinds, paid: (K, O) what may be cut
             short of it in a stage, and that energy; moving, sure: (K,) of all, of those that no
             cut makes free; bare: (K, O) words; cuts: (K, O, D, S) shares that are cut short.
@@ -1256,28 +1248,6 @@ def _worst_rest(size: int, span: int, unrolled: int, tile: int) -> int:
 
 
 @compiled_inside
-def _share_of_rest(layer: Layer, chain: Chain, operand: int, dim: int, c: int, rest: int) -> float:
-    """At most this share of an operand's words enters there."""
-    if rest == 0:
-        return 0.0
-    for rank in range(len(layer.rank_op)):
-        a, b = layer.rank_a[rank], layer.rank_b[rank]
-        if layer.rank_op[rank] != operand or (dim not in (a, b)):
-            continue
-        other = b if dim == a else a
-        ta, tb = min(chain.tile[c, a], layer.size[a]), 1
-        if b >= 0:
-            tb = min(chain.tile[c, b], layer.size[b])
-        along = 1 if other < 0 else -(-layer.size[other] // chain.tile[c, other])
-        at = layer.start[rank] + ta * layer.width[rank] + tb
-        tiles = -(-rest // chain.tile[c, dim]) * along
-        if layer.floor[at] <= 0:
-            return 1.0
-        return min(1.0, tiles * layer.largest[at] / layer.floor[at])
-    return min(1.0, rest / layer.size[dim])
-
-
-@compiled_inside
 def _most_ragged(layer: Layer, chain: Chain, operand: int, k: int) -> float:
     """At least this share of an operand's words enters, whatever is cut short in stage `k`."""
     most = 0.0
@@ -1502,8 +1472,6 @@ def _enter_spread(layer: Layer, plan: Plan, chain: Chain, state: State, k: int) 
         return False
     _unroll(layer, plan, chain, k, spread)
     state.counts[1] += 1
-    if state.counts[1] > state.counts[4]:
-        state.counts[3] = 3
     cell = 0
     for dim in range(dims):
         span = chain.span[k, dim]
@@ -1599,7 +1567,6 @@ def _next_entry(layer: Layer, plan: Plan, chain: Chain, state: State, k: int) ->
         at = state.entry[k]
         if at >= high:
             return -1
-        state.counts[5] += 1
         if option == 0:
             there = int(plan.cell[plan.list_start[k] + at])
         elif option <= operands:

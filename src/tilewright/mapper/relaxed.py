@@ -64,7 +64,9 @@ def find_relaxed(  # noqa: PLR0913
     perfect = proved.find(workload, hardware, seconds, should_stop, on_progress)
     clipped = None
     if imperfect and fix is None:
-        clipped = _try_imperfect(workload, hardware, goal, perfect, began, seconds, should_stop)
+        clipped = _try_imperfect(
+            workload, hardware, goal, perfect, began, seconds, should_stop, on_progress, uneven
+        )
         if clipped is not None and clipped.is_proved and not uneven:
             return _proved_result(workload, hardware, goal, clipped, perfect, began)
     interrupted = any(r is not None and r.interrupted for r in (perfect, clipped))
@@ -108,10 +110,16 @@ def _try_imperfect(  # noqa: PLR0913, PLR0917
     began: float,
     seconds: float | None,
     should_stop: Stop,
+    on_progress: "OnProgress",
+    uneven: bool,
 ) -> "Found | None":
     """Even imperfect mappings, as far as the time goes; `None` if the layer is not covered."""
     from tilewright.mapper.imperfect import Found, ImperfectSearch, compile_kernels
+    from tilewright.mapper.optimal import Progress
     from tilewright.mapper.prepare import UncoveredError
+
+    def tell(best: float | None, bound: float, evaluated: int) -> None:
+        on_progress(Progress(best, 0.0 if uneven else bound, evaluated))  # holds for even ones only
 
     if perfect is None or perfect.interrupted:
         return None
@@ -129,6 +137,7 @@ def _try_imperfect(  # noqa: PLR0913, PLR0917
         best=perfect.cost,
         deadline=now + rest,
         should_stop=should_stop,
+        tell=tell,
     )
     try:
         return search.run()
