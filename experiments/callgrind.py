@@ -20,10 +20,11 @@ from pathlib import Path
 
 from benchmarks.cpu import Conv, conv_of
 
-from tilewright.codegen.build import cache_folder, find_compiler
+from tilewright.codegen.build import find_compiler
 from tilewright.codegen.cpu import Cache
 from tilewright.codegen.kernel import Generated
 from tilewright.codegen.targets import AVX2
+from tilewright.folders import cache_folder
 
 ROOT = Path(__file__).parent.parent
 PEERS = ("openblas", "mkl", "onednn")
@@ -170,7 +171,7 @@ def callgrind(  # noqa: PLR0913, PLR0917
     texts = sources | {"main.c": MAIN.format(include=include, body=body)}
     geometry = [f"{c.capacity_bytes},{c.ways},{c.line_bytes}" for c in caches[:2]]
     key = "\0".join([function, *geometry, *flags, *texts.values()])
-    file = cache_folder() / "callgrind" / f"{sha256(key.encode()).hexdigest()[:32]}.json"
+    file = cache_folder("callgrind") / f"{sha256(key.encode()).hexdigest()[:32]}.json"
     if file.exists():
         first, second = json.loads(file.read_text("utf-8"))
         return first, second

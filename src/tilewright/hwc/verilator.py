@@ -1,10 +1,9 @@
 """The block in Verilator: compiled once per configuration, and kept.
 
-Owns: building the simulator, the folder where it is kept, running a job in it.
+Owns: building the simulator, keeping it, running a job in it.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tilewright.errors import MissingToolError, Problem
+from tilewright.folders import cache_folder
 from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.simulate import NOTHING, Job, Outcome
 from tilewright.hwc.verilog import TOP, convert_block, missing_amaranth
@@ -52,7 +52,7 @@ def build(config: HwcConfig, *, trace: bool = False) -> Path:
     if shutil.which("verilator") is None:
         what = "Verilator is not installed"
         raise MissingToolError(Problem(what, "apt-get install verilator, or a small layer without"))
-    folder = cache_folder() / _key(config, trace=trace)
+    folder = cache_folder("hwc") / _key(config, trace=trace)
     program = folder / f"V{TOP}"
     if program.is_file():
         return program
@@ -63,12 +63,6 @@ def build(config: HwcConfig, *, trace: bool = False) -> Path:
         # Moved in one step: two builds at once both end with a whole program.
         Path(work, "obj", f"V{TOP}").replace(program)
     return program
-
-
-def cache_folder() -> Path:
-    """Where compiled simulators are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tilewright" / "hwc"
 
 
 def _key(config: HwcConfig, *, trace: bool) -> str:

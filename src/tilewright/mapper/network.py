@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event as ThreadEvent
 from threading import Thread
@@ -60,13 +60,6 @@ class _Task:
     fix: Fix | None
     seconds: float | None
     seed: int
-
-    def prepare(self) -> None:
-        """Compile what proves, should that be asked for."""
-        if self.convention == DEFAULT and not self.imperfect and not self.uneven:
-            from tilewright.mapper.optimal import compile_kernels
-
-            compile_kernels()
 
     def solve(self, layer: Layer, stop: _Event, on_progress: OnLayerProgress) -> LayerResult:
         found = solve_layer(
@@ -185,10 +178,9 @@ def _solve_in_processes(
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     news: _News = context.Queue()
-    lock = context.Lock()
     with (
         _listening(news, on_progress),
-        ProcessPoolExecutor(count, context, _prepare_process, (task, stop, news, lock)) as pool,
+        ProcessPoolExecutor(count, context, _prepare_process, (task, stop, news)) as pool,
         _stop_on_interrupt(stop) as interrupted,
     ):
         futures: dict[Future[LayerResult], int] = {
@@ -240,14 +232,10 @@ def _listening(news: _News, on_progress: OnLayerProgress) -> Generator[None]:
 _process: tuple[_Task, _Event, _News] | None = None
 
 
-def _prepare_process(
-    task: _Task, stop: _Event, news: _News, lock: AbstractContextManager[bool]
-) -> None:
+def _prepare_process(task: _Task, stop: _Event, news: _News) -> None:
     global _process  # noqa: PLW0603 - an event reaches a process when it starts, or not at all
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _process = task, stop, news
-    with lock:  # one compiles, if it must; the others load that
-        task.prepare()
 
 
 def _solve_in_process(layer: Layer) -> LayerResult:

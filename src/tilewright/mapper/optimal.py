@@ -23,6 +23,7 @@ from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Workload, conv2d
 from tilewright.mapper import kernels
+from tilewright.mapper.first_use import compile_apart
 from tilewright.mapper.pins import allowed_orders, blocked, in_order
 from tilewright.mapper.prepare import (
     LONG,
@@ -163,14 +164,24 @@ def find_optimal(  # noqa: PLR0913
     goal = find_objective(objective)
     evaluator = make_evaluator(workload, hardware)
     reject_uncovered(workload)
-    compile_kernels()
+    if not compile_kernels(should_stop):
+        found = search_mapping(workload, hardware, objective=goal, fix=fix, seconds=0.0)
+        return replace(found, interrupted=True)
     preparation = Preparation(evaluator, fix, uneven=uneven)
     return _prove(preparation, evaluator, goal, seconds, should_stop, on_progress)
 
 
+def compile_kernels(should_stop: Stop = lambda: False) -> bool:
+    """Load or compile the kernels, so that no budget pays for it; false if told to stop first."""
+    if not compile_apart(__name__, should_stop):
+        return False
+    solve_smallest()
+    return True
+
+
 @cache
-def compile_kernels() -> None:
-    """Load or compile the kernels, so that no budget pays for it: solve the smallest problem."""
+def solve_smallest() -> None:
+    """Solve the smallest problem that uses every kernel."""
     layer = conv2d("smallest", K=2, C=2, P=4, Q=1, R=3, S=1, padding=(1, 0))
     levels = (Level("DRAM"), Level("GLB", 512, fanout=Fanout(2)), Level("RF", 256))
     evaluator = make_evaluator(layer, Hardware("smallest", levels))
