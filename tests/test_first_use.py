@@ -2,6 +2,7 @@
 
 import _thread
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ SLOW = "tilewright_slow_kernels"
 def compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]:
     """Write the module whose kernels are wanted; returns the folder of what was compiled."""
     monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
     def write(body: str) -> Path:
         (tmp_path / f"{SLOW}.py").write_text(f"import time\ndef solve_smallest():\n    {body}\n")
