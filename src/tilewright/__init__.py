@@ -16,7 +16,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tilewright import tech, zoo
-from tilewright.codegen import cpu
 from tilewright.errors import (
     InfeasibleError,
     InputError,
@@ -31,14 +30,7 @@ from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping, format_mapping, parse_mapping
 from tilewright.ir.verify import verify_mapping
 from tilewright.ir.workload import Layer, Network, Operand, Workload, conv2d, einsum
-from tilewright.joint.files import load_space
-from tilewright.joint.space import Space
-from tilewright.joint.variable import Field, Variable
 from tilewright.loading import load, load_hardware, load_layer, load_mapping
-from tilewright.mapper.cores import Buffers, CoreStudy, Split, map_on_cores, spread_over_cores
-from tilewright.mapper.layer import find_mapping
-from tilewright.mapper.network import map_network
-from tilewright.mapper.result import LayerResult, NetworkResult, Objective, Status
 from tilewright.model.convention import CONVENTIONS, Convention
 from tilewright.model.cost import Cost
 from tilewright.model.counts import Counts, Tally
@@ -46,9 +38,23 @@ from tilewright.model.evaluate import compare_with_walk, evaluate
 from tilewright.model.limit import DramLimit, dram_limit
 
 if TYPE_CHECKING:
+    from tilewright.codegen import cpu
     from tilewright.codegen.kernel import compile_layer as compile  # noqa: A004 - the verb's name
     from tilewright.codegen.network import compile_network
+    from tilewright.joint.files import load_space
+    from tilewright.joint.space import Space
     from tilewright.joint.study import codesign
+    from tilewright.joint.variable import Field, Variable
+    from tilewright.mapper.cores import (
+        Buffers,
+        CoreStudy,
+        Split,
+        map_on_cores,
+        spread_over_cores,
+    )
+    from tilewright.mapper.layer import find_mapping
+    from tilewright.mapper.network import map_network
+    from tilewright.mapper.result import LayerResult, NetworkResult, Objective, Status
 
 __version__ = "0.1.0"
 
@@ -117,19 +123,37 @@ __all__ = [
 ]
 
 
+_LATER = {
+    "tilewright.codegen.kernel": {"compile": "compile_layer"},
+    "tilewright.codegen.network": {"compile_network": "compile_network"},
+    "tilewright.joint.files": {"load_space": "load_space"},
+    "tilewright.joint.space": {"Space": "Space"},
+    "tilewright.joint.study": {"codesign": "codesign"},
+    "tilewright.joint.variable": {"Field": "Field", "Variable": "Variable"},
+    "tilewright.mapper.cores": {
+        name: name
+        for name in ("Buffers", "CoreStudy", "Split", "map_on_cores", "spread_over_cores")
+    },
+    "tilewright.mapper.layer": {"find_mapping": "find_mapping"},
+    "tilewright.mapper.network": {"map_network": "map_network"},
+    "tilewright.mapper.result": {
+        name: name for name in ("LayerResult", "NetworkResult", "Objective", "Status")
+    },
+}
+"""What is loaded when it is used: by module, names here and there."""
+
+
 def __getattr__(name: str) -> object:
-    """Verbs that need NumPy or JAX: `import tilewright` alone does not load them."""
-    if name == "compile":
-        from tilewright.codegen.kernel import compile_layer
-
-        return compile_layer
-    if name == "compile_network":
-        from tilewright.codegen.network import compile_network
-
-        return compile_network
-    if name == "codesign":
-        import_module("tilewright.model.batch")  # says what to install if JAX is missing
-        from tilewright.joint.study import codesign
-
-        return codesign
+    """What `import tilewright` alone does not load, for it takes longer, or needs NumPy or JAX."""
+    if name == "cpu":
+        return import_module("tilewright.codegen.cpu")
+    for module, names in _LATER.items():
+        if name in names:
+            if name == "codesign":
+                import_module("tilewright.model.batch")  # says what to install if JAX is missing
+            return getattr(import_module(module), names[name])
     raise AttributeError(f"module `tilewright` has no attribute `{name}`")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
