@@ -13,16 +13,18 @@ from tilewright.cli.options import (
     FixOption,
     HardwareArgument,
     JsonOption,
+    NoCacheOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
 )
-from tilewright.cli.output import output_width, print_json, print_report, stamp
+from tilewright.cli.output import output_width, print_json, print_problem, print_report, stamp
 from tilewright.ir.verify_fix import verify_fix
 from tilewright.ir.workload import Network
 from tilewright.loading import load, load_fix, load_hardware
 from tilewright.mapper.network import OnLayer, OnLayerProgress, map_network
 from tilewright.mapper.result import LayerResult, NetworkResult
+from tilewright.mapper.solved import SolvedLayers
 
 if TYPE_CHECKING:
     from tilewright.mapper.optimal import Progress as LayerProgress
@@ -54,6 +56,7 @@ def map_command(  # noqa: PLR0913, PLR0917
     convention: ConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> int:
     """Find a mapping for every layer of a network, and price the whole.
@@ -83,6 +86,7 @@ def map_command(  # noqa: PLR0913, PLR0917
             seconds=seconds,
             jobs=jobs,
             seed=seed,
+            solved=None if no_cache else SolvedLayers(on_trouble=print_problem),
             on_layer=on_layer,
             on_progress=on_progress,
         )

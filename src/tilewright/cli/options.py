@@ -35,6 +35,14 @@ FixOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")
 ]
+NoCacheOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        envvar="TILEWRIGHT_NO_CACHE",
+        help="Solve every layer, also those that were solved before, and keep nothing.",
+    ),
+]
 ConventionOption = Annotated[
     str, typer.Option(help=f"The rules to count by: {', '.join(CONVENTIONS)}.")
 ]
