@@ -12,11 +12,11 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from tilewright.errors import TilewrightError, Violation
 from tilewright.folders import cache_folder
@@ -54,10 +54,10 @@ class Question:
     def key(self, *, proved: bool) -> str:
         """A name for the question; what is proved depends on neither time nor chance."""
         parts = [
-            repr(replace(self.workload, name="")),
-            repr(replace(self.hardware, name="", source="")),
+            _spell(replace(self.workload, name="")),
+            _spell(replace(self.hardware, name="", source="")),
             self.objective.value,
-            repr(self.convention),
+            _spell(self.convention),
             f"imperfect {self.imperfect}, uneven {self.uneven}",
             "" if self.fix is None else format_fix(self.fix),
             "" if proved else f"{self.seconds} s, seed {self.seed}",
@@ -177,6 +177,18 @@ def _read(question: Question, text: str) -> LayerResult | None:
         )
     except (TilewrightError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _spell(value: object) -> str:
+    """A value in words that are the same in every process; `repr` orders sets by chance."""
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = [f"{f.name}={_spell(getattr(value, f.name))}" for f in fields(value)]
+        return f"{type(value).__name__}({', '.join(parts)})"
+    if isinstance(value, frozenset):
+        return f"{{{', '.join(sorted(map(_spell, cast(frozenset[object], value))))}}}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_spell, cast(tuple[object, ...], value)))}]"
+    return repr(value)
 
 
 @cache
