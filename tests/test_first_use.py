@@ -9,8 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from numba import typeof  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
+import tilewright as tw
 from tilewright.mapper.first_use import compile_apart
+from tilewright.mapper.imperfect_tables import make_layer
+from tilewright.mapper.prepare import Preparation
+from tilewright.model.evaluate import make_evaluator
 
 SLOW = "tilewright_slow_kernels"
 
@@ -70,6 +75,26 @@ def test_a_process_that_fails_leaves_the_compiling_to_this_one(
     folder = compiling("raise OSError('disk full')")
     assert compile_apart(SLOW, lambda: False)
     assert not _marks(folder)
+
+
+@pytest.mark.parametrize("parts", ["problem", "layer"])
+def test_whole_numbers_compile_no_kernel_anew(parts: str) -> None:
+    """Numba compiles once for each type that it is given: an energy of 1 pJ must not be an int."""
+    workload = tw.conv2d("layer", K=4, C=4, P=6, Q=1, R=3, S=1)
+    kinds: list[object] = []
+    for read, hop, mac in ((1, 2, 3), (0.5, 2.5, 0.25)):
+        levels = (
+            tw.Level("DRAM", read_pj=read, write_pj=read, update_pj=read, bandwidth=read),
+            tw.Level("GLB", 512, read_pj=read, fanout=tw.Fanout(2, hop_pj=hop)),
+            tw.Level("RF", 64, read_pj=read, leak_pj_per_cycle=hop),
+        )
+        chip = tw.Hardware("chip", levels, tw.Compute(pj=mac))
+        evaluator = make_evaluator(workload, chip)
+        if parts == "problem":
+            kinds.append(typeof(Preparation(evaluator).problem))
+        else:
+            kinds.append(typeof(make_layer(workload, chip, (None, None, None))))
+    assert kinds[0] == kinds[1]
 
 
 def _marks(folder: Path) -> list[Path]:

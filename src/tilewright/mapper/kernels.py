@@ -6,7 +6,7 @@ classes suffice and the bounds are bounds is proved in `docs/optimal-mapper.md`.
 Non-goals: preparing tables (`mapper/prepare.py`), time and progress (`mapper/optimal.py`).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from tilewright.mapper.compiled import compiled_in_place, compiled_inside
 from tilewright.mapper.problem import Floats, Integers, Mask, Problem, Template
 
 ENERGY, CYCLES, EDP, DRAM = range(4)
+# Numba compiles a function that is given a literal once more for it, with all that it calls.
+_ROOT, _NONE = cast(int, np.int64(0)), cast(int, np.int64(-1))
 TIE = 1e-12
 """Relative difference below which two sums of the same energies in another order are equal."""
 
@@ -341,7 +343,7 @@ def rank_words(
     if problem.spills[rank, at, bt]:
         path.loose[c] = 2
         return problem.floor[rank, at, bt]
-    copies_a, copies_b, joint = 1, 1, -1
+    copies_a, copies_b, joint = 1, 1, _NONE
     for j in range(parent, c):
         fan = template.fan[j]
         if fan >= 0 and problem.multicast[fan]:
@@ -1236,7 +1238,7 @@ def _classes(problem: Problem, template: Template, path: Path, stage: int, found
                     beside = _beside(problem, moved, glide) if operand == slider else near
                     count = _add_class(found, count, operand, slide, glide, beside)
             if outer == 0:
-                count = _add_class(found, count, operand, slide, -1, near)
+                count = _add_class(found, count, operand, slide, _NONE, near)
     common = innermost
     for operand in range(len(problem.uses)):
         common &= problem.uses[operand]
@@ -1246,9 +1248,9 @@ def _classes(problem: Problem, template: Template, path: Path, stage: int, found
     for slide in range(len(problem.sizes)):
         if common >> slide & 1:
             near = _beside(problem, moved, slide)
-            count = _add_class(found, count, -1, slide, -1, near)
+            count = _add_class(found, count, _NONE, slide, _NONE, near)
     if count == 0:
-        count = _add_class(found, count, -1, -1, -1, -1)
+        count = _add_class(found, count, _NONE, _NONE, _NONE, _NONE)
     return count
 
 
@@ -1715,10 +1717,10 @@ def try_tile(
     problem: Problem, template: Template, path: Path, pairs: Pairs, row: int, objective: int
 ) -> None:
     """Search all chains through a tile of the outermost boundary, depth first."""
-    _prepare_node(problem, template, path, 0, objective)
-    if not _open_tile(problem, template, path, 0, row, objective):
+    stage, last = _ROOT, len(path.stay) - 1
+    _prepare_node(problem, template, path, stage, objective)
+    if not _open_tile(problem, template, path, stage, row, objective):
         return
-    stage, last = 0, len(path.stay) - 1
     while path.counts[2] == 0:
         if not _advance(problem, template, path, pairs, stage, objective):
             if stage == 0:
@@ -1755,15 +1757,15 @@ def root_floors(
     problem: Problem, template: Template, path: Path, floors: Floats, objective: int
 ) -> None:
     """A bound for every tile of the outermost boundary."""
-    start = template.tile_start[1]
-    _prepare_node(problem, template, path, 0, objective)
+    start, root = template.tile_start[1], _ROOT
+    _prepare_node(problem, template, path, root, objective)
     for row in range(start, template.tile_start[2]):
         floors[row - start] = np.inf
         if path.counts[2] != 0:
             return
-        if _is_dear(template, path, 0, row):
+        if _is_dear(template, path, root, row):
             continue
-        floors[row - start] = _row_floor(problem, template, path, 0, row, objective)
+        floors[row - start] = _row_floor(problem, template, path, root, row, objective)
 
 
 @compiled_in_place

@@ -597,13 +597,13 @@ class _Hunt:
         shape = (int(np.prod(self.preparation.counts)), len(problem.uses) + 1, groups)
         lattice = np.empty(shape)
         strides = np.concatenate([[1], np.cumprod(self.preparation.counts)[:-1]]).astype(np.int64)
-        outer = np.cumsum([0.0, *self._least_edges(choice)])
+        outer, most = np.cumsum([0.0, *self._least_edges(choice)]), float(limits[1])
         lists = [_no_pairs(0)] * len(choice.stages)
         for stage in range(len(choice.stages) - 2, 0, -1):
             self._check_time()
             mine = allowed - outer[stage]
             fill = partial(
-                kernels.fill_inside, problem, template, stage, mine, limits[1], lattice, strides
+                kernels.fill_inside, problem, template, stage, mine, most, lattice, strides
             )
             lists[stage] = _list_pairs(self._watch, fill)
         choice.pairs = _join_pairs(lists)

@@ -494,7 +494,7 @@ class _Maker:
                 [float(min(o.bits, b)) for o, b in zip(operands, bits, strict=True)]
             ),
             macs=float(self.workload.macs),
-            mac_pj=self.workload.macs * (self.hardware.compute.pj or 0.0),
+            mac_pj=float(self.workload.macs * (self.hardware.compute.pj or 0)),
             leak=math.fsum(
                 level.leak_pj_per_cycle * self.hardware.instances(i)
                 for i, level in enumerate(levels)
