@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves hwc-bandwidth test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign clean
+.PHONY: help demo test check test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves hwc-bandwidth test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -89,6 +89,11 @@ hwc-bandwidth: $(VENV)/.tests-installed ## the block's bandwidth, measured in Ve
 
 test-hwc: $(VENV)/.tests-installed ## the long tests of the convolution block; they need Verilator
 	$(BIN)/python -m pytest -n auto --slow tests/test_hwc.py tests/test_block_traffic.py
+
+release: ## build wheel and sdist; install and try them on every Python found: release/INSTALLS.md
+	$(PYTHON) -m venv build/release
+	build/release/bin/python -m pip install --quiet --disable-pip-version-check build uv
+	TILEWRIGHT_NO_CACHE=1 build/release/bin/python release/check.py
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
