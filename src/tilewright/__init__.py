@@ -16,6 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tilewright import tech, zoo
+from tilewright.analysis.difference import Comparison, compare_runs
+from tilewright.analysis.explain import Explanation, explain
+from tilewright.analysis.run import Run, read_run
 from tilewright.codegen import cpu
 from tilewright.errors import (
     InfeasibleError,
@@ -56,12 +59,14 @@ __all__ = [
     "CONVENTIONS",
     "Block",
     "Buffers",
+    "Comparison",
     "Compute",
     "Convention",
     "CoreStudy",
     "Cost",
     "Counts",
     "DramLimit",
+    "Explanation",
     "Fanout",
     "Field",
     "Fix",
@@ -79,6 +84,7 @@ __all__ = [
     "Objective",
     "Operand",
     "Problem",
+    "Run",
     "Space",
     "Split",
     "Status",
@@ -88,6 +94,7 @@ __all__ = [
     "Violation",
     "Workload",
     "codesign",
+    "compare_runs",
     "compare_with_walk",
     "compile",
     "compile_network",
@@ -96,6 +103,7 @@ __all__ = [
     "dram_limit",
     "einsum",
     "evaluate",
+    "explain",
     "find_mapping",
     "format_blocking",
     "format_fix",
@@ -110,6 +118,7 @@ __all__ = [
     "parse_blocking",
     "parse_fix",
     "parse_mapping",
+    "read_run",
     "spread_over_cores",
     "tech",
     "verify_mapping",
