@@ -395,7 +395,6 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (BOMB, "with its aliases written out this has"),
         ("a: &a\n  b: *a\n", "an alias that contains itself|undefined alias"),
         ("problem: " + "[" * 60 + "]" * 60, "nested deeper"),
-        ("problem: {a: 1, a: 2}", "`a` stands twice"),
         ("problem: {[1, 2]: 3}", "stands as a key"),
         ("a: &a [1]\nproblem: {<<: *a}", "`<<` of a"),
         ("just text", "found a text"),

@@ -23,6 +23,7 @@ from tilewright.cli import (
     evaluate,
     explain,
     hwc,
+    interchange,
     map_,
     show,
     zoo,
@@ -54,6 +55,8 @@ app.command("compare", epilog=compare.EXAMPLE)(compare.compare_command)
 app.command("compile", epilog=compile_.EXAMPLE)(compile_.compile_command)
 app.command("design", epilog=design.EXAMPLE)(design.design_command)
 app.command("explain", epilog=explain.EXAMPLE)(explain.explain_command)
+app.command("export", epilog=interchange.EXPORT_EXAMPLE)(interchange.export_command)
+app.command("import", epilog=interchange.IMPORT_EXAMPLE)(interchange.import_command)
 app.command("hwc", epilog=hwc.EXAMPLE)(hwc.hwc_command)
 app.command("show", epilog=show.EXAMPLE)(show.show_command)
 app.command("zoo", epilog=zoo.EXAMPLE)(zoo.zoo_command)

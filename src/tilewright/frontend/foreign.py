@@ -25,6 +25,8 @@ MAX_NODES = 200_000
 """Nodes of a document with every alias written out: a few lines can stand for billions."""
 MAX_EXPRESSION = 80
 """Characters of an arithmetic expression."""
+MAX_TEXT = 4096
+"""Characters of one text: patterns are matched against them."""
 MERGE = "<<"
 
 
@@ -70,7 +72,7 @@ class Document:
         Raises `InputError` if it is no YAML, too large, too deep, or expands to too much.
         """
         document = cls(source)
-        node = _compose(source)
+        node = _compose(document)
         return document, Item(node, document, "")
 
     def check(self) -> None:
@@ -172,6 +174,9 @@ class Item:
             self.refuse(f"expected a text, found a {self.kind}")
             return ""
         text = str(self.node.value).strip()
+        if len(text) > MAX_TEXT:
+            self.refuse(f"a text of {len(text):,} characters, the limit is {MAX_TEXT:,}")
+            return ""
         if not text.isprintable():
             self.refuse("expected a text without control characters")
             return ""
@@ -225,6 +230,12 @@ class Item:
         return value
 
 
+def entries_of(item: Item | None) -> Iterator[tuple[str, Item]]:
+    """Every key of a mapping that may be absent, with its value."""
+    if item is not None:
+        yield from item.entries()
+
+
 def calculate(text: str) -> float | None:
     """The value of arithmetic on numbers; `None` if it is anything else.
 
@@ -265,7 +276,8 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _compose(source: Source) -> yaml.Node:
+def _compose(document: Document) -> yaml.Node:
+    source = document.source
     if len(source.text) > MAX_CHARACTERS:
         size = f"{len(source.text):,} characters, the limit is {MAX_CHARACTERS:,}"
         raise InputError(Problem(f"the file is too large: {size}", where=source.name))
@@ -283,9 +295,9 @@ def _compose(source: Source) -> yaml.Node:
         found = "a text" if len(nodes) == 1 else f"{len(nodes)} documents"
         what = f"expected one document with keys or a list at its top, found {found}"
         raise InputError(Problem(what, where=source.name))
-    node = cast("yaml.Node", nodes[0])
+    node = nodes[0]
     _measure(source, node)
-    _merge(source, node, set())
+    _merge(document, node, set())
     return node
 
 
@@ -332,42 +344,40 @@ def _inner(node: yaml.Node) -> Iterator[yaml.Node]:
         yield from cast("list[yaml.Node]", node.value)
 
 
-def _merge(source: Source, node: yaml.Node, done: set[int]) -> None:
+def _merge(document: Document, node: yaml.Node, done: set[int]) -> None:
     """Put what `<<` refers to in its place; what stands beside it wins."""
     if id(node) in done:
         return
     done.add(id(node))
     for inner in list(_inner(node)):
-        _merge(source, inner, done)
+        _merge(document, inner, done)
     if isinstance(node, yaml.MappingNode):
-        node.value = _merged(source, cast("list[tuple[yaml.Node, yaml.Node]]", node.value))
+        node.value = _merged(document, cast("list[tuple[yaml.Node, yaml.Node]]", node.value))
 
 
 Pairs = list[tuple[yaml.Node, yaml.Node]]
 
 
-def _merged(source: Source, pairs: Pairs) -> Pairs:
-    own: Pairs = []
-    names: set[object] = set()
+def _merged(document: Document, pairs: Pairs) -> Pairs:
+    """The pairs with `<<` put in its place; of a key that stands twice the last one counts."""
+    source = document.source
+    own: dict[object, tuple[yaml.Node, yaml.Node]] = {}
     for key, value in pairs:
         if not isinstance(key, yaml.ScalarNode):
             what = f"a {kind_of(key)} stands as a key"
             raise InputError(Problem(what, "write a text", node_span(source, key)))
-        if key.value in names:
-            what = f"`{str(key.value)[:40]}` stands twice"
-            raise InputError(Problem(what, "keep one of them", node_span(source, key)))
+        if key.value in own:
+            what = f"`{str(key.value)[:40]}` stands twice: the last is read"
+            document.warnings.append(Problem(what, "keep one of them", node_span(source, key)))
         if key.value != MERGE:
-            own.append((key, value))
-            names.add(key.value)
+            own[key.value] = key, value
     for merged in [node for key, value in pairs if key.value == MERGE for node in _sources(value)]:
         if not isinstance(merged, yaml.MappingNode):
             what = f"`<<` of a {kind_of(merged)}"
             raise InputError(Problem(what, "merge keys only", node_span(source, merged)))
         for key, inner in cast("Pairs", merged.value):
-            if key.value not in names:
-                own.append((key, inner))
-                names.add(key.value)
-    return own
+            own.setdefault(key.value, (key, inner))
+    return list(own.values())
 
 
 def _sources(node: yaml.Node) -> list[yaml.Node]:

@@ -11,6 +11,7 @@ a mapspace.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tilewright.errors import InputError
 from tilewright.frontend.foreign import Item
@@ -19,7 +20,7 @@ from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 
 WORD_BITS = 16
 """Of a storage that does not say: Timeloop's own default."""
-_COUNTED = re.compile(r"(.*?)\[(\d+)\.\.(\d+)\]")
+_COUNTED = re.compile(r"(.*?)\[(\d{1,15})\.\.(\d{1,15})\]")
 _NETWORKS = ("network", "multicast", "reduction", "legacy", "noc", "wire")
 _DUMMY = "dummy_storage"
 _PARALLEL, _SEQUENTIAL = "!Parallel", ("!Hierarchical", "!Container")
@@ -108,7 +109,7 @@ def read_architecture_item(
 def _hardware(item: Item, levels: list[Level], unit: Compute, walk: _Walk) -> Architecture | None:
     stated = item.get("name")
     name = stated.text() if stated is not None else "timeloop"
-    source = f"Timeloop architecture of {item.document.source.name}"
+    source = f"Timeloop architecture of {Path(item.document.source.name).name}"
     try:
         hardware = Hardware(name, tuple(levels), unit, walk.clock_ghz, source)
     except InputError as error:
@@ -316,9 +317,11 @@ def _level(
         update_pj=None if prices is None else prices[2] / block,
         leak_pj_per_cycle=given.get("leak", 0.0),
         block_words=block,
+        read_bandwidth=bandwidths.get("read_bandwidth"),
+        write_bandwidth=bandwidths.get("write_bandwidth"),
+        bandwidth=bandwidths.get("bandwidth"),
         fanout=Fanout(hop_pj=0.0 if hop is None else hop.number()),
         where=part.item.span,
-        **bandwidths,
     )
 
 
@@ -379,9 +382,9 @@ def _capacity(held: Item, word_bits: int, block: int) -> tuple[bool, int | None]
     return False, int(words / times) * word_bits
 
 
-def _bandwidths(held: Item) -> dict[str, float | None]:
+def _bandwidths(held: Item) -> dict[str, float]:
     """In words per cycle and instance, as Timeloop has them."""
-    found: dict[str, float | None] = {}
+    found: dict[str, float] = {}
     shared = held.get("shared_bandwidth", "rw_bandwidth")
     both = held.get("bandwidth")
     read, write = held.get("read_bandwidth"), held.get("write_bandwidth")

@@ -16,8 +16,9 @@ from tilewright.ir.hardware import Hardware
 from tilewright.ir.mapping import Block, Loop
 from tilewright.ir.mapping import Mapping as LoopNest
 from tilewright.ir.workload import Rank, Term, Workload, make_workload
+from tilewright.ir.write import in_usual_order
 
-_FACTOR = re.compile(r"([A-Za-z_]+)\s*=?\s*(\d+)")
+_FACTOR = re.compile(r"([A-Za-z_]+)\s*=?\s*(\d{1,15})")
 _DIM = re.compile(r"[A-Za-z_]+")
 _BUILT_IN = ("cnn-layer", "cnn_layer")
 _UNUSED = ("H", "W", "Hpad", "Wpad")
@@ -129,7 +130,7 @@ def _cnn_layer() -> _Shape:
         "Inputs": [[["N"]], [["C"]], across, down],
         "Outputs": [[["N"]], [["K"]], [["Q"]], [["P"]]],
     }
-    ones = dict.fromkeys(("Wstride", "Hstride", "Wdilation", "Hdilation"), 1)
+    ones: dict[str, int] = dict.fromkeys(("Wstride", "Hstride", "Wdilation", "Hdilation"), 1)
     return _Shape("cnn-layer", tuple("RSPQCKN"), ones, spaces, ["Outputs"])
 
 
@@ -173,7 +174,8 @@ def _workload(
     name = stated.text() if stated is not None else shape.name or "problem"
     width = dict.fromkeys(ranks, bits) if isinstance(bits, int) else dict(bits or {})
     try:
-        return Problem(make_workload(name, kept, (output, ranks[output]), inputs, width), names)
+        made = make_workload(name, kept, (output, ranks[output]), inputs, width)
+        return Problem(in_usual_order(made), names)
     except InputError as error:
         item.document.problems += error.problems
         return None
@@ -355,7 +357,8 @@ def _axes(directive: Item, hardware: Hardware, memory: str, count: int) -> list[
     written = _written(order)
     dims = [dim for dim in written if _extent(directive, dim) != 1]
     on_x = set(written[:first])
-    return [("x" if dim in on_x else "y") for dim in dims][:count] + ["y"] * (count - len(dims))
+    axes: list[str | None] = ["x" if dim in on_x else "y" for dim in dims]
+    return axes[:count] + ["y"] * (count - len(dims))
 
 
 def _written(order: Item | None) -> tuple[str, ...]:

@@ -9,16 +9,15 @@ Non-goals: running Timeloop; its counts are `model/timeloop.py`.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-
-import yaml
+from dataclasses import dataclass, replace
 
 from tilewright.errors import InputError, Problem
 from tilewright.frontend.timeloop_names import data_space_names
-from tilewright.ir.hardware import AXES, Hardware, Level
+from tilewright.ir.hardware import AXES, Fanout, Hardware, Level
 from tilewright.ir.mapping import Loop
 from tilewright.ir.mapping import Mapping as LoopNest
 from tilewright.ir.workload import Operand, Workload
+from tilewright.ir.write import dump_yaml
 
 VERSION = "0.4"
 Json = dict[str, object]
@@ -55,22 +54,18 @@ def write_timeloop(
     chip, split = _split_partitions(hardware)
     names = data_space_names(operand.name for operand in workload.operands)
     files = {
-        "arch.yaml": _dump(_architecture(chip, workload, names) | _energies(chip)),
-        "problem.yaml": _dump({"problem": _problem(workload, names)}),
+        "arch.yaml": dump_yaml(_architecture(chip, workload, names) | _energies(chip)),
+        "problem.yaml": dump_yaml({"problem": _problem(workload, names)}),
     }
     if mapping is not None:
         directives = _directives(workload, chip, mapping, names, split)
-        files["mapping.yaml"] = _dump({"mapping": directives})
+        files["mapping.yaml"] = dump_yaml({"mapping": directives})
     warnings = [
         *_warn_of_chip(hardware),
         *_warn_of_splits(hardware, split),
         *_warn_of_layer(workload, hardware),
     ]
     return Exported(files, tuple(warnings))
-
-
-def _dump(document: Mapping[str, object]) -> str:
-    return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
 
 
 def _bad_names(hardware: Hardware) -> Iterator[Problem]:
@@ -115,21 +110,14 @@ def _split_partitions(hardware: Hardware) -> tuple[Hardware, Split]:
 
 
 def _share(level: Level, memory: str, operand: str, bits: int, *, last: bool) -> Level:
-    return Level(
-        memory,
+    return replace(
+        level,
+        memory=memory,
         capacity=bits,
-        double_buffered=level.double_buffered,
         keeps=frozenset([operand]),
-        word_bits=level.word_bits,
-        read_pj=level.read_pj,
-        write_pj=level.write_pj,
-        update_pj=level.update_pj,
-        read_bandwidth=level.read_bandwidth,
-        write_bandwidth=level.write_bandwidth,
-        bandwidth=level.bandwidth,
         leak_pj_per_cycle=level.leak_pj_per_cycle if last else 0.0,
-        block_words=level.block_words,
-        **({"fanout": level.fanout} if last else {}),
+        area_mm2=None,
+        fanout=level.fanout if last else Fanout(),
     )
 
 
@@ -202,19 +190,21 @@ def _energies(hardware: Hardware) -> Json:
         write = level.write_pj or 0.0
         update = write if level.update_pj is None else level.update_pj
         prices = {"read": level.read_pj or 0.0, "write": write, "update": update}
-        actions = [
-            {"name": name, "arguments": {}, "energy": _of_block(pj, level.block_words)}
-            for name, pj in prices.items()
-        ]
+        actions = [_action(name, _of_block(pj, level.block_words)) for name, pj in prices.items()]
         if level.leak_pj_per_cycle:
-            actions.append({"name": "leak", "arguments": {}, "energy": level.leak_pj_per_cycle})
+            actions.append(_action("leak", level.leak_pj_per_cycle))
         count = hardware.instances(index)
         tables.append({"name": f"system_top_level.{level.memory}[1..{count}]", "actions": actions})
     unit = hardware.compute
-    action = {"name": "compute", "arguments": {}, "energy": unit.pj or 0.0}
+    action = _action("compute", unit.pj or 0.0)
     name = f"system_top_level.{unit.name}[1..{hardware.mac_units}]"
     tables.append({"name": name, "actions": [action]})
     return {"ERT": {"version": VERSION, "tables": tables}}
+
+
+def _action(name: str, energy: float) -> Json:
+    arguments: Json = {}
+    return {"name": name, "arguments": arguments, "energy": energy}
 
 
 def _of_block(pj: float, words: int) -> float:
