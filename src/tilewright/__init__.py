@@ -51,6 +51,7 @@ from tilewright.model.limit import DramLimit, dram_limit
 if TYPE_CHECKING:
     from tilewright.codegen.kernel import compile_layer as compile  # noqa: A004 - the verb's name
     from tilewright.codegen.network import compile_network
+    from tilewright.frontend.torch import from_torch
     from tilewright.joint.study import codesign
 
 __version__ = "0.1.0"
@@ -108,6 +109,7 @@ __all__ = [
     "format_blocking",
     "format_fix",
     "format_mapping",
+    "from_torch",
     "load",
     "load_hardware",
     "load_layer",
@@ -136,6 +138,10 @@ def __getattr__(name: str) -> object:
         from tilewright.codegen.network import compile_network
 
         return compile_network
+    if name == "from_torch":
+        from tilewright.frontend.torch import from_torch
+
+        return from_torch
     if name == "codesign":
         import_module("tilewright.model.batch")  # says what to install if JAX is missing
         from tilewright.joint.study import codesign

@@ -7,7 +7,7 @@ Non-goals: mappings, whose text is `ir/mapping.py`'s.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -70,8 +70,10 @@ def format_hardware(hardware: Hardware) -> str:
 
 def dump_yaml(document: Mapping[str, object]) -> str:
     """Print a document as YAML: keys in their order, short values on one line."""
-    dump: Any = yaml.safe_dump  # its stubs are not complete
-    return dump(document, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
+    untyped = cast("Any", yaml)  # its stubs are not complete
+    return untyped.safe_dump(
+        document, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True
+    )
 
 
 def _put(into: Json, **fields: object) -> None:
