@@ -40,7 +40,7 @@ class Block(nn.Module):
     """A block of ResNet-18."""
 
     def __init__(self, channels: int, wider: int, stride: int) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.conv1 = nn.Conv2d(channels, wider, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(wider)
         self.conv2 = nn.Conv2d(wider, wider, 3, 1, 1, bias=False)
@@ -146,7 +146,7 @@ def test_word_sizes_are_given() -> None:
 
 def test_what_cannot_be_read_is_refused() -> None:
     with pytest.raises(InputError, match=r"is no torch\.nn\.Module"):
-        from_torch(lambda x: x, image(1))
+        from_torch(object(), image(1))
     with pytest.raises(InputError, match="no convolution, matrix product or pooling; found: relu"):
         from_torch(nn.ReLU(), image(1, 2))
     with pytest.raises(InputError, match=r"torch\.export cannot export it"):

@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from tilewright.errors import InputError, MissingToolError, Problem, visible
 from tilewright.frontend.onnx_graph import Attribute
@@ -139,7 +139,7 @@ def _operator(node: Any) -> str:
 
 def _title(node: Any, called: str) -> str:
     """The path of the submodule that an operator stands in."""
-    stack = node.meta.get("nn_module_stack") or {}
+    stack: Any = node.meta.get("nn_module_stack") or {}
     paths = [str(path) for path, _ in stack.values()]
     return visible(paths[-1]) if paths and paths[-1] else f"{called}.{node.name}"
 
@@ -232,7 +232,9 @@ def _argument(given: list[Any], place: int | None, default: object) -> Any:
 
 
 def _integers(value: Any) -> Sizes:
-    return tuple(int(each) for each in value) if isinstance(value, list | tuple) else (int(value),)
+    if not isinstance(value, list | tuple):
+        return (int(value),)
+    return tuple(int(each) for each in cast("list[int]", value))
 
 
 def _spread(value: Any, axes: int) -> Sizes:
