@@ -1,5 +1,8 @@
 """Small ONNX files that stand for enormous graphs are refused before anything is unfolded."""
 
+# ONNX's messages are protobuf objects, for which no complete types exist.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 import time
 from pathlib import Path
 from typing import Any
@@ -87,7 +90,7 @@ def test_what_is_small_passes(tmp_path: Path) -> None:
     onnx.save(with_functions([["Relu", "Relu"], ["f0", "f0"]]), tmp_path / "small.onnx")
     assert read_onnx(tmp_path / "small.onnx").macs == 16
     # Features joined again and again, as in DenseNet, are no constants that grow.
-    nodes = []
+    nodes: list[onnx.NodeProto] = []
     for i in range(40):
         nodes.append(operator("Relu", f"x{i}", f"n{i}"))
         nodes.append(operator("Concat", f"x{i} n0", f"x{i + 1}", axis=1))

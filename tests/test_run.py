@@ -71,6 +71,7 @@ OLD_MAP = {
     "seed": 0,
 }
 """As 0.1.0 wrote it: no `schema`, and the command is not named."""
+OLD_MAP_TEXT = json.dumps(OLD_MAP)
 
 
 def test_an_older_document_is_brought_up_to_date(tmp_path: Path) -> None:

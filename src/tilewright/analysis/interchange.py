@@ -83,7 +83,7 @@ def import_files(
     else:
         read = read_zigzag_hardware if kind == "zigzag hardware" else read_zigzag_workload
         found = read(sources[0])
-    return OurFiles(found.tool, _write(found), found, found.warnings)
+    return OurFiles(found.tool, write_ours(found), found, found.warnings)
 
 
 def _kind(source: Source) -> str:
@@ -103,7 +103,11 @@ def _kind(source: Source) -> str:
     raise InputError(Problem(what, f"at its top one of: {known}", source.name))
 
 
-def _write(found: Imported) -> dict[str, str]:
+def write_ours(found: Imported) -> dict[str, str]:
+    """Our files for what was read, by name; each is read back and found equal.
+
+    Raises: `InputError` for padding that no file can say.
+    """
     files: dict[str, str] = {}
     if found.hardware is not None:
         files["chip.yaml"] = format_hardware(found.hardware)
