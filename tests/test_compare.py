@@ -63,8 +63,11 @@ def on_a_dearer_chip(triple: Triple) -> Cost:
 @settings(max_examples=100)
 @given(triples())
 def test_words_and_prices_account_for_every_pj(triple: Triple) -> None:
-    a = evaluate(triple.workload, triple.hardware, triple.mapping)
-    b = on_a_dearer_chip(triple)
+    try:
+        a = evaluate(triple.workload, triple.hardware, triple.mapping)
+        b = on_a_dearer_chip(triple)
+    except InputError:  # outputs that overlap between instances have no closed form
+        return
     found = compare_runs(as_run(a, "a"), as_run(b, "b"))
     whole = found.totals["energy_pj"].difference
     assert whole == pytest.approx(b.energy_pj - a.energy_pj)
