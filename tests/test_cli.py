@@ -324,7 +324,8 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("evaluate", "map", "show", "zoo"):
+    verbs = ("evaluate", "map", "show", "zoo", "compare", "explain", "import", "export")
+    for verb in verbs:
         assert run([verb, "--help"]) == 0
         assert "Example: tilewright" in capsys.readouterr().out
 

@@ -38,9 +38,13 @@ from tilewright.model.evaluate import compare_with_walk, evaluate
 from tilewright.model.limit import DramLimit, dram_limit
 
 if TYPE_CHECKING:
+    from tilewright.analysis.difference import Comparison, compare_runs
+    from tilewright.analysis.explain import Explanation, explain
+    from tilewright.analysis.run import Run, read_run
     from tilewright.codegen import cpu
     from tilewright.codegen.kernel import compile_layer as compile  # noqa: A004 - the verb's name
     from tilewright.codegen.network import compile_network
+    from tilewright.frontend.torch import from_torch
     from tilewright.joint.files import load_space
     from tilewright.joint.space import Space
     from tilewright.joint.study import codesign
@@ -62,12 +66,14 @@ __all__ = [
     "CONVENTIONS",
     "Block",
     "Buffers",
+    "Comparison",
     "Compute",
     "Convention",
     "CoreStudy",
     "Cost",
     "Counts",
     "DramLimit",
+    "Explanation",
     "Fanout",
     "Field",
     "Fix",
@@ -85,6 +91,7 @@ __all__ = [
     "Objective",
     "Operand",
     "Problem",
+    "Run",
     "Space",
     "Split",
     "Status",
@@ -94,6 +101,7 @@ __all__ = [
     "Violation",
     "Workload",
     "codesign",
+    "compare_runs",
     "compare_with_walk",
     "compile",
     "compile_network",
@@ -102,10 +110,12 @@ __all__ = [
     "dram_limit",
     "einsum",
     "evaluate",
+    "explain",
     "find_mapping",
     "format_blocking",
     "format_fix",
     "format_mapping",
+    "from_torch",
     "load",
     "load_hardware",
     "load_layer",
@@ -116,6 +126,7 @@ __all__ = [
     "parse_blocking",
     "parse_fix",
     "parse_mapping",
+    "read_run",
     "spread_over_cores",
     "tech",
     "verify_mapping",
@@ -124,34 +135,40 @@ __all__ = [
 
 
 _LATER = {
-    "tilewright.codegen.kernel": {"compile": "compile_layer"},
-    "tilewright.codegen.network": {"compile_network": "compile_network"},
-    "tilewright.joint.files": {"load_space": "load_space"},
-    "tilewright.joint.space": {"Space": "Space"},
-    "tilewright.joint.study": {"codesign": "codesign"},
-    "tilewright.joint.variable": {"Field": "Field", "Variable": "Variable"},
-    "tilewright.mapper.cores": {
-        name: name
-        for name in ("Buffers", "CoreStudy", "Split", "map_on_cores", "spread_over_cores")
-    },
-    "tilewright.mapper.layer": {"find_mapping": "find_mapping"},
-    "tilewright.mapper.network": {"map_network": "map_network"},
-    "tilewright.mapper.result": {
-        name: name for name in ("LayerResult", "NetworkResult", "Objective", "Status")
-    },
+    "tilewright.analysis.difference": ("Comparison", "compare_runs"),
+    "tilewright.analysis.explain": ("Explanation", "explain"),
+    "tilewright.analysis.run": ("Run", "read_run"),
+    "tilewright.codegen.network": ("compile_network",),
+    "tilewright.frontend.torch": ("from_torch",),
+    "tilewright.joint.files": ("load_space",),
+    "tilewright.joint.space": ("Space",),
+    "tilewright.joint.study": ("codesign",),
+    "tilewright.joint.variable": ("Field", "Variable"),
+    "tilewright.mapper.cores": (
+        "Buffers",
+        "CoreStudy",
+        "Split",
+        "map_on_cores",
+        "spread_over_cores",
+    ),
+    "tilewright.mapper.layer": ("find_mapping",),
+    "tilewright.mapper.network": ("map_network",),
+    "tilewright.mapper.result": ("LayerResult", "NetworkResult", "Objective", "Status"),
 }
-"""What is loaded when it is used: by module, names here and there."""
+"""What is loaded when it is used: names by module."""
 
 
 def __getattr__(name: str) -> object:
-    """What `import tilewright` alone does not load, for it takes longer, or needs NumPy or JAX."""
+    """What `import tilewright` alone does not load: it takes longer, or needs NumPy or more."""
     if name == "cpu":
         return import_module("tilewright.codegen.cpu")
+    if name == "compile":
+        return import_module("tilewright.codegen.kernel").compile_layer
+    if name == "codesign":
+        import_module("tilewright.model.batch")  # says what to install if JAX is missing
     for module, names in _LATER.items():
         if name in names:
-            if name == "codesign":
-                import_module("tilewright.model.batch")  # says what to install if JAX is missing
-            return getattr(import_module(module), names[name])
+            return getattr(import_module(module), name)
     raise AttributeError(f"module `tilewright` has no attribute `{name}`")
 
 

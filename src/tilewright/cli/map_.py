@@ -74,7 +74,7 @@ def map_command(  # noqa: PLR0913, PLR0917
     if given is not None:  # before the bar, which would stand above its messages
         layers = [layer.workload for layer in network.layers]
         verify_fix(layers, chip, given, imperfect=imperfect, uneven=uneven)
-    with _progress(network) as (on_layer, on_progress):
+    with show_progress(network) as (on_layer, on_progress):
         result = map_network(
             network,
             chip,
@@ -108,7 +108,7 @@ def _exit_code(result: NetworkResult) -> int:
 
 
 @contextmanager
-def _progress(network: Network) -> Generator[tuple[OnLayer, OnLayerProgress]]:
+def show_progress(network: Network) -> Generator[tuple[OnLayer, OnLayerProgress]]:
     """A bar on stderr: layers done, time left, and what is found and proved of the one at work."""
     from rich.console import Console
     from rich.progress import (

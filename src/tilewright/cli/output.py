@@ -5,14 +5,18 @@ Owns: the two streams, and the keys that all documents share.
 
 import json
 import sys
+from contextvars import ContextVar
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from tilewright.analysis.run import SCHEMA
 from tilewright.loading import digest
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+COMMAND: ContextVar[str | None] = ContextVar("command", default=None)
+"""The verb at work."""
 WIDTH_OF_FILES = 160
 """Columns of a table that goes to a file or a pipe instead of a terminal."""
 
@@ -54,6 +58,8 @@ def stamp(inputs: dict[str, str], *, seed: int | None = None) -> dict[str, objec
     `inputs` are the arguments as given, by what they are; their SHA-256 is noted.
     """
     return {
+        "schema": SCHEMA,
+        "command": COMMAND.get(),
         "version": version(),
         "inputs": {name: digest(argument) for name, argument in inputs.items()},
         "seed": seed,
