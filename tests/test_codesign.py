@@ -315,7 +315,7 @@ def test_a_continuous_capacity_shrinks_to_what_is_used() -> None:
     layers = [(layer, 1.0) for layer in cases.NETWORK.layers]
     with make_crew() as crew:
         finisher = finishing.Finisher(space, layers, crew)
-        found = finisher.finish(Goal(Metric.ENERGY), (2,), [None, None], lambda: False)
+        found = finisher.finish(Goal(Metric.ENERGY), (2,), [[], []], lambda: False)
     assert found is not None
     whole = tw.map_network(cases.NETWORK, space.chip((2,)), jobs=1)
     assert found.value < whole.energy_pj

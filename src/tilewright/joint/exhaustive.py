@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 
+from tilewright.ir.mapping import Mapping
 from tilewright.joint.finish import Finisher, Point, objectives_of
 from tilewright.joint.goal import Goal, Metric, Totals
 from tilewright.joint.sites import area_of
@@ -78,7 +79,7 @@ def solve_space(
             break
         if math.isinf(floors[choice]) or (not front and _beaten(floors[choice], points)):
             continue
-        drafts = [None] * len(finisher.layers)
+        drafts: list[list[Mapping]] = [[] for _ in finisher.layers]
         point = finisher.finish(goal, choice, drafts, stop)
         on_chip(number + 1, len(order), points)
         if point is None:

@@ -189,14 +189,14 @@ class Finisher:
             self.on_solved(missing[place], solved)
 
     def finish(
-        self, goal: Goal, choice: Choice, drafts: Sequence[Mapping | None], stop: Stop
+        self, goal: Goal, choice: Choice, drafts: Sequence[Sequence[Mapping]], stop: Stop
     ) -> Point | None:
         """The best design on a chip: of proved mappings and those that a search found.
 
         Args:
             goal: what to minimise, and the bounds.
             choice: the chip.
-            drafts: a mapping found for each layer, if there is one.
+            drafts: mappings found for each layer.
             stop: asked now and then.
 
         Returns: the point, or `None` if a layer has no mapping or it was stopped.
@@ -210,13 +210,15 @@ class Finisher:
         return None if found is None else self._trimmed(found)
 
     def as_known(
-        self, goal: Goal, choice: Choice, drafts: Sequence[Mapping | None]
+        self, goal: Goal, choice: Choice, drafts: Sequence[Sequence[Mapping]]
     ) -> Point | None:
         """The best design on a chip of the mappings that there are, without mapping more."""
         found = self._best(goal, choice, drafts)
         return None if found is None else self._trimmed(found)
 
-    def _best(self, goal: Goal, choice: Choice, drafts: Sequence[Mapping | None]) -> Point | None:
+    def _best(
+        self, goal: Goal, choice: Choice, drafts: Sequence[Sequence[Mapping]]
+    ) -> Point | None:
         chip = self.space.chip(choice)
         offers: list[list[tuple[Cost, bool]]] = []
         for index, (layer, _) in enumerate(self.layers):
@@ -226,9 +228,8 @@ class Finisher:
                 for solved in [self.known.get((choice, index, objective.value))]
                 if solved is not None and solved.mapping is not None
             ]
-            draft = drafts[index]
-            cost = None if draft is None else _priced(layer, chip, draft)
-            found += [] if cost is None else [(cost, False)]
+            costs = [_priced(layer, chip, draft) for draft in drafts[index]]
+            found += [(cost, False) for cost in costs if cost is not None]
             if not found:
                 return None
             offers.append(found)
