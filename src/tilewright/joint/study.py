@@ -11,13 +11,17 @@ Non-goals: one round of the search (`joint/population.py`), one finish (`joint/f
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import jax
 import numpy as np
 
 from tilewright.errors import InfeasibleError, InputError, Problem, Violation
@@ -224,6 +228,7 @@ def codesign(  # noqa: PLR0913
     Source: `docs/codesign.md`.
     """
     began = time.monotonic()
+    keep_programs()
     pairs = [(networks, 1.0)] if isinstance(networks, Network) else list(networks)
     goal = make_goal(objective, bounds or {})
     against = _versus(goal, versus, points)
@@ -242,7 +247,7 @@ def codesign(  # noqa: PLR0913
         stop_on_interrupt(stop),
     ):
         work = _Work(make_task(space, layers, jobs), goal, limits, seed, journal, stop, on_progress)
-        work.began = began
+        work.began = began - work.spent_before()
         found = work.enumerate(crew, against) if whole else work.search(crew, against, points)
     study = Study(
         tuple((network.name, weight) for network, weight in pairs),
@@ -259,6 +264,19 @@ def codesign(  # noqa: PLR0913
     if study.best is None and not study.interrupted:
         raise InfeasibleError(explain(work.task, goal, found, work.last))
     return study
+
+
+def keep_programs() -> None:
+    """Keep compiled programs in the user's cache folder, unless JAX was told where, or not to."""
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not jax.config.jax_enable_compilation_cache:
+        return
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    with suppress(OSError):
+        folder = Path(cache) / "tilewright" / "jax"
+        folder.mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def make_goal(objective: str | Metric, bounds: Mapping[str, float]) -> Goal:
@@ -358,9 +376,23 @@ class _Work:
     rounds: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
     last: Population | None = None
 
+    def spent_before(self) -> float:
+        """Seconds that a study bounded by time had worked before it was killed."""
+        if self.limits.seconds is None or not self.journal.earlier:
+            return 0.0
+        return min(float(self.journal.earlier[-1]["spent"]), self.limits.seconds)
+
+    def _note(self, record: dict[str, Any]) -> None:
+        """Into the journal, with the time that is spent if that bounds the study."""
+        bounded = self.limits.seconds is not None
+        spent = {"spent": round(time.monotonic() - self.began, 3)} if bounded else {}
+        self.journal.append(record | spent)
+
     def _finisher(self, crew: Crew) -> Finisher:
         recalled = self._recall()
         task, known = self.task, self.solved
+        if self.limits.seconds is not None:  # what is known is used, whenever it became known
+            known.update(recalled)
         return Finisher(task.space, task.layers, crew, None, recalled, known, self._note_solved)
 
     def enumerate(self, crew: Crew, versus: Metric | None) -> list[Point]:
@@ -428,7 +460,7 @@ class _Work:
 
     def _note_solved(self, key: SolveKey, solved: Solved) -> None:
         choice, layer, objective = key
-        self.journal.append(
+        self._note(
             {"kind": "solved", "key": [list(choice), layer, objective], "found": solved.to_json()}
         )
         if self.evaluations:
@@ -453,7 +485,7 @@ class _Work:
         if now is None:
             return None
         for number in self._numbers(share, part, busy):
-            if self._halted():
+            if self._halted() and number not in self.rounds:
                 break
             after = self._round(now, number)
             if after is None:
@@ -484,9 +516,10 @@ class _Work:
         """The first designs; `None` if it was stopped before there were any."""
         random = np.random.default_rng([self.seed, 0])
         starts = drawn_starts(self.task, goals, random)
-        if not self._alone(lambda: warm(self.task, starts)):
-            return None
         record = self.rounds.get(0)
+        halted = self._halted if record is None else self.stop.is_set
+        if not self._alone(lambda: warm(self.task, starts), halted):
+            return None
         if record is not None:
             now = population_of(record["state"], goals, self.task, None, 0)
         else:
@@ -511,12 +544,14 @@ class _Work:
         if _RELAXED not in self.rounds:
             random = np.random.default_rng([self.seed, _RELAXED])
             goals = now.goals
-            if not self._alone(lambda: found.extend(relaxed_starts(self.task, goals, random))):
+            starts = partial(relaxed_starts, self.task, goals, random)
+            if not self._alone(lambda: found.extend(starts()), self._halted):
                 return now
         self.evaluations += gradients_of_starts(self.task)
         return self._round(now, _RELAXED, gathered(found) if found else None) or now
 
-    def _alone(self, work: Callable[[], object]) -> bool:
+    @staticmethod
+    def _alone(work: Callable[[], object], halted: Callable[[], bool]) -> bool:
         """Do what cannot be stopped, such as compiling, in a thread; whether it came to its end.
 
         If it is stopped, nobody waits for the thread.
@@ -533,7 +568,7 @@ class _Work:
         thread.start()
         while thread.is_alive():
             thread.join(_PAUSE_S)
-            if thread.is_alive() and self._halted():
+            if thread.is_alive() and halted():
                 return False
         if failed:
             raise failed[0]
@@ -568,7 +603,7 @@ class _Work:
         return found
 
     def _note_round(self, number: int, now: Population) -> None:
-        self.journal.append({"kind": "round", "round": number, "state": now.to_json()})
+        self._note({"kind": "round", "round": number, "state": now.to_json()})
 
     def _numbers(self, share: float, part: float, busy: float) -> Iterator[int]:
         """Numbers of the rounds of a stage; at least one."""
@@ -582,7 +617,7 @@ class _Work:
         end = self._clock(share + part * busy)
         number = 1 + round(1e6 * share)
         yield number
-        while time.monotonic() < end:
+        while time.monotonic() < end or number + 1 in self.rounds:
             number += 1
             yield number
 
