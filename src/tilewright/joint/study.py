@@ -268,15 +268,14 @@ def codesign(  # noqa: PLR0913
 
 def keep_programs() -> None:
     """Keep compiled programs in the user's cache folder, unless JAX was told where, or not to."""
-    if jax.config.jax_compilation_cache_dir is not None:
-        return
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not jax.config.jax_enable_compilation_cache:
+    settings: Any = jax.config
+    if settings.jax_compilation_cache_dir is not None or not settings.jax_enable_compilation_cache:
         return
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     with suppress(OSError):
         folder = Path(cache) / "tilewright" / "jax"
         folder.mkdir(parents=True, exist_ok=True)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        settings.update("jax_compilation_cache_dir", str(folder))
 
 
 def make_goal(objective: str | Metric, bounds: Mapping[str, float]) -> Goal:
