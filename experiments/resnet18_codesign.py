@@ -23,13 +23,11 @@ from codesign_rivals import METHODS, Bench, exact_totals, run_finish, run_method
 
 import tilewright as tw
 from tilewright.joint.crew import make_crew
+from tilewright.joint.exhaustive import least_latency
 from tilewright.joint.finish import Finisher
 from tilewright.joint.goal import Goal, Metric, Totals
 from tilewright.joint.population import Task, make_task
 from tilewright.joint.study import gather_layers, make_goal
-from tilewright.mapper.floor import least_of
-from tilewright.mapper.result import Objective
-from tilewright.model.evaluate import make_evaluator
 
 SPACE = "eyeriss-space"
 BOUNDS = {"power": 0.5, "area": 4.0}
@@ -237,17 +235,6 @@ def shown(ratios: Sequence[float]) -> str:
     return f"{median(ratios):.2f}× (least {min(ratios):.2f}×)"
 
 
-def floor_s(task: Task) -> float:
-    """Seconds that no mappings on any chip of the space undercut: by the largest arrays."""
-    space = task.space
-    largest = space.chip([len(v.values) - 1 for v in space.variables])
-    cycles = sum(
-        layer.repeat * weight * least_of(make_evaluator(layer.workload, largest), Objective.CYCLES)
-        for layer, weight in task.layers
-    )
-    return cycles / (largest.clock_ghz * 1e9)
-
-
 def verdict(rows: Sequence[dict[str, Any]], task: Task) -> list[str]:
     """What was asked beside what was found, and the bound of what can be found."""
     by_name: dict[str, list[dict[str, Any]]] = {}
@@ -256,7 +243,7 @@ def verdict(rows: Sequence[dict[str, Any]], task: Task) -> list[str]:
     latencies = {name: median([latency_of(r) for r in own]) for name, own in by_name.items()}
     volumes = {name: [r["hypervolume"] for r in own] for name, own in by_name.items()}
     rival = min((x for x in latencies if x != "ours"), key=lambda x: latencies[x])
-    floor = 1e3 * floor_s(task)
+    floor = 1e3 * least_latency(task.space, task.layers)
     ours = {row["seed"]: row["hypervolume"] for row in by_name["ours"]}
     ahead = [
         seed

@@ -28,6 +28,7 @@ from tilewright.joint import crew as crews
 from tilewright.joint import finish as finishing
 from tilewright.joint import study as studying
 from tilewright.joint.crew import Solved, make_crew
+from tilewright.joint.exhaustive import certify_fastest, least_latency
 from tilewright.joint.files import load_space, parse_space
 from tilewright.joint.finish import Point, combinations
 from tilewright.joint.genome import (
@@ -49,7 +50,10 @@ from tilewright.joint.sites import SiteTable, area_of
 from tilewright.joint.space import Choice, Space
 from tilewright.joint.study import Study, StudyProgress, codesign
 from tilewright.joint.uses import price_uses
+from tilewright.mapper.floor import least_of
+from tilewright.mapper.result import Objective
 from tilewright.model.batch import encode_chip
+from tilewright.model.evaluate import make_evaluator
 from tilewright.zoo import space_names
 
 EVALUATIONS = 400_000
@@ -311,6 +315,25 @@ def test_a_study_finds_what_enumeration_finds(goal: Goal, exhaustive: bool) -> N
         again = tw.evaluate(layer.layer.workload, best.hardware, str(layer.cost.mapping))
         assert again.energy_pj == layer.cost.energy_pj
         assert again.cycles == layer.cost.cycles
+
+
+def test_a_latency_that_no_chip_undercuts_is_certified_without_enumeration() -> None:
+    layers = [(layer, 1.0) for layer in cases.NETWORK.layers]
+    least = least_latency(cases.SPACE, layers)
+    assert least <= cases.least(Goal(Metric.LATENCY)) * (1 + 1e-9)
+    for choice in cases.choices():
+        chip = cases.SPACE.chip(choice)
+        cycles = sum(
+            layer.repeat * least_of(make_evaluator(layer.workload, chip), Objective.CYCLES)
+            for layer in cases.NETWORK.layers
+        )
+        assert least <= cycles * 1e-9 * (1 + 1e-9)
+    point = study(bounds={"area": cases.area_bound()}).best
+    assert point is not None
+    near = replace(point, totals=replace(point.totals, cycles=least * 1e9), certified=False)
+    over = replace(point, totals=replace(point.totals, cycles=least * 1.001e9), certified=False)
+    found = certify_fastest([near, over], cases.SPACE, layers)
+    assert [x.certified for x in found] == [True, False]
 
 
 def test_a_certified_front_is_that_of_all_chips() -> None:

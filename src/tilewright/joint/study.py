@@ -28,7 +28,7 @@ from tilewright.errors import InfeasibleError, InputError, Problem, Violation
 from tilewright.ir.mapping import Mapping as Mapping_
 from tilewright.ir.workload import Layer, Network
 from tilewright.joint.crew import Crew, Solved, make_crew
-from tilewright.joint.exhaustive import MOST_CHIPS, solve_space
+from tilewright.joint.exhaustive import MOST_CHIPS, certify_fastest, solve_space
 from tilewright.joint.finish import Finisher, Point, SolveKey
 from tilewright.joint.genome import as_genes, as_mapping, join_genes, simplest
 from tilewright.joint.goal import Goal, Metric, find_metric
@@ -248,7 +248,10 @@ def codesign(  # noqa: PLR0913
     ):
         work = _Work(make_task(space, layers, jobs), goal, limits, seed, journal, stop, on_progress)
         work.began = began - work.spent_before()
-        found = work.enumerate(crew, against) if whole else work.search(crew, against, points)
+        if whole:
+            found = work.enumerate(crew, against)
+        else:
+            found = certify_fastest(work.search(crew, against, points), space, layers)
     study = Study(
         tuple((network.name, weight) for network, weight in pairs),
         space,
