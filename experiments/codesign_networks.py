@@ -68,7 +68,7 @@ def main() -> None:
         "mapper included; by `exact`. The floor holds for all mappings on all chips of the space,",
         f"whatever power and area. BERT-base: the products of 12 blocks for {TOKENS} tokens.",
         "",
-        "| network | latency, ms | W, mm² | floor, ms | of the floor | mappings priced, layers mapped |",
+        "| network | latency, ms | W, mm² | floor, ms | of the floor | priced, mapped |",
         "|---|---|---|---|---|---|",
     ]
     for name in options.networks.split(","):
