@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def bound_ms(point: dict[str, Any]) -> str:
-    """What no mappings on the chip undercut, if the mapper said so for all layers."""
+    """What no mappings on the chip undercut, by the layers that the mapper has bounds for."""
     bound = 1e3 * point["lower_bound_on_chip"]
     return f"{bound:.2f}" if bound > 0 else "not known"
 
@@ -57,7 +57,8 @@ def table(document: dict[str, Any], floor_ms: float) -> str:
         "`python experiments/codesign_ten.py`: latency against power within 4 mm²;",
         f"{len(front)} points after {document['seconds']:.0f} s on the clock of a busy machine of",
         f"two cores, {document['evaluations']:,} mappings priced in batches, {document['solved']}",
-        f"layers mapped by the optimal mapper. No chip of the space is faster than {floor_ms:.2f} ms.",
+        "layers mapped by the optimal mapper. No chip of the space is faster than",
+        f"{floor_ms:.2f} ms.",
         "",
         "| latency, ms | power, W | area, mm² | no mappings on this chip below, ms | chip |",
         "|---|---|---|---|---|",
