@@ -483,7 +483,7 @@ def test_cut_anywhere_a_study_goes_on_and_ends_the_same(
         return find_mapping(*given, **options)
 
     monkeypatch.setattr(crews, "find_mapping", counted)
-    for cut in random.integers(len(text), size=20):
+    for cut in random.integers(len(text), size=10):
         (tmp_path / FILE).write_bytes(text[: int(cut)])
         whole_lines = text[: int(cut)].split(b"\n")[:-1]
         lines = [json.loads(line) for line in whole_lines]
