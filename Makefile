@@ -57,8 +57,11 @@ bench-relaxed: $(BIN)/tilewright ## how fast it proves uneven and imperfect ones
 
 resnet18-codesign: $(BIN)/tilewright ## codesign beside rivals: docs/resnet18-codesign.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[codesign,rivals]'
-	$(BIN)/python experiments/codesign_fronts.py
-	$(BIN)/python experiments/resnet18_codesign.py
+	$(BIN)/python experiments/codesign_fronts.py --seconds 10
+	$(BIN)/python experiments/codesign_small.py --seconds 3
+	$(BIN)/python experiments/codesign_ten.py
+	$(BIN)/python experiments/codesign_networks.py
+	$(BIN)/python experiments/resnet18_codesign.py --seconds 12 --finish 3
 
 bench-batch: $(VENV)/.tests-installed ## how fast batches are evaluated: benchmarks/BATCH.md
 	$(BIN)/python benchmarks/batch.py
