@@ -33,7 +33,7 @@ docs-serve: $(VENV)/.tests-installed ## the same, served while you write
 	$(BIN)/mkdocs serve
 
 figures: $(BIN)/tilewright ## draw the figures of docs/concepts anew
-	$(BIN)/python experiments/concept_figures.py
+	$(BIN)/python -m experiments.concept_figures
 
 notebooks: $(VENV)/.tests-installed ## run docs/notebooks and keep what they print; read the difference
 	$(BIN)/python -m pytest tests/test_notebooks.py --update-golden

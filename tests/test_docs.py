@@ -10,6 +10,7 @@ import pytest
 from test_readme import consoles
 
 import tilewright
+from experiments.concept_figures import DRAWN, FIGURES
 from tilewright.cli.main import app, run
 
 ROOT = Path(__file__).parent.parent
@@ -64,11 +65,15 @@ def test_the_check_of_citations_sees_faults() -> None:
     assert uncited({"F1": "b.py"}, {"a.py": {"F1"}}) == {"F1"}, "cited, but in another file"
 
 
-TOUR = consoles((DOCS / "index.md").read_text("utf-8"))
+TOUR = [
+    console
+    for page in ("index.md", "concepts/mapping.md")
+    for console in consoles((DOCS / page).read_text("utf-8"))
+]
 
 
 @pytest.mark.parametrize(("command", "output"), TOUR)
-def test_commands_of_the_tour_print_what_it_shows(
+def test_commands_print_what_the_pages_show(
     command: str,
     output: str,
     capsys: pytest.CaptureFixture[str],
@@ -165,6 +170,12 @@ def test_docstrings_become_markdown() -> None:
     turn = runpy.run_path(str(DOCS / "griffe_docstrings.py"))["as_markdown"]
     text = "One.\n\nReturns: a,\n    b.\n\n>>> [1 + 1]\n[2]"
     assert turn(text) == "One.\n\n**Returns:** a,\nb.\n\n```pycon\n>>> [1 + 1]\n[2]\n```"
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_figures_are_what_the_library_counts_and_proves(name: str) -> None:
+    """If a figure moved, look at it, run `make figures`, and say so in CHANGELOG."""
+    assert DRAWN[name]() + "\n" == (FIGURES / f"{name}.svg").read_text("utf-8")
 
 
 ROW = re.compile(r"^\|.*\]\(([^)#]+)(?:#[^)]*)?\) \|$", re.MULTILINE)
