@@ -27,10 +27,10 @@ check: $(VENV)/.tests-installed ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.tests-installed ## the documentation as a site: build/site; warnings are errors
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 docs-serve: $(VENV)/.tests-installed ## the same, served while you write
-	$(BIN)/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 figures: $(BIN)/tilewright ## draw the figures of docs/concepts anew
 	$(BIN)/python -m experiments.concept_figures

@@ -32,6 +32,24 @@ LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 _HELP_WIDTH = "96"
 
 
+COMING = {
+    "report.md": "Reports",
+    "serve.md": "The explorer",
+    "compare.md": "Comparing and explaining",
+    "interchange.md": "Files of other tools",
+}
+"""Guides that the nav has where they exist."""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put guides that exist, and that mkdocs.yml does not name, at the end of the guides."""
+    guides = next(entry["Guides"] for entry in config.nav or [] if "Guides" in entry)
+    named = {page for entry in guides for page in entry.values()}
+    here = [page for page in COMING if (ROOT / "docs" / page).exists() and page not in named]
+    guides += [{COMING[page]: page} for page in here]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what is made, and what lies outside docs/."""
     made = {
