@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves hwc-bandwidth test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign release clean
+.PHONY: help demo test check docs docs-serve figures notebooks test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves hwc-bandwidth test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -14,7 +14,7 @@ $(BIN)/tilewright: pyproject.toml
 	@touch $@
 
 $(VENV)/.tests-installed: pyproject.toml $(BIN)/tilewright
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,docs]'
 	@touch $@
 
 demo: $(BIN)/tilewright ## install, and map a real ONNX network onto a chip
@@ -26,7 +26,19 @@ check: $(VENV)/.tests-installed ## format, lint, types, import contracts
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-test: check ## every check, then every test that is not slow
+docs: $(VENV)/.tests-installed ## the documentation as a site: build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(VENV)/.tests-installed ## the same, served while you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+figures: $(BIN)/tilewright ## draw the figures of docs/concepts anew
+	$(BIN)/python -m experiments.concept_figures
+
+notebooks: $(VENV)/.tests-installed ## run docs/notebooks and keep what they print; read the difference
+	$(BIN)/python -m pytest tests/test_notebooks.py --update-golden
+
+test: check docs ## every check, the site, then every test that is not slow
 	$(BIN)/python -m pytest -n auto
 
 test-slow: $(VENV)/.tests-installed ## the tests that take long, too
