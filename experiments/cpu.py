@@ -152,7 +152,7 @@ def share_of(name: str, plan: Plan, cache: Cache) -> tuple[float, float]:
     lines = tile_lines(plan.shape, plan.layout, _span(inside), cache.line_bytes)
     used = sum(lines.values()) * cache.line_bytes / cache.capacity_bytes
     work = elements_workload(plan.shape, plan.layout)
-    mapping = write_mapping(work, nest, [depth], streams=False)
+    mapping = write_mapping(work, nest, [depth], streams=0)
     (moved,) = _count(work, mapping, [cache], nest.lanes[1])
     made = generate(tw.load_layer(name), cpu=CPU, target="avx512")
     program = emit(plan, "a program to be counted")
