@@ -13,7 +13,19 @@ from collections.abc import Sequence
 
 import typer
 
-from tilewright.cli import codesign, compile_, cores, curve, design, evaluate, hwc, map_, show, zoo
+from tilewright.cli import (
+    codesign,
+    compile_,
+    cores,
+    curve,
+    design,
+    evaluate,
+    hwc,
+    map_,
+    report,
+    show,
+    zoo,
+)
 from tilewright.cli.output import print_json, print_problem, version
 from tilewright.errors import (
     InfeasibleError,
@@ -40,6 +52,7 @@ app.command("codesign", epilog=codesign.EXAMPLE)(codesign.codesign_command)
 app.command("compile", epilog=compile_.EXAMPLE)(compile_.compile_command)
 app.command("design", epilog=design.EXAMPLE)(design.design_command)
 app.command("hwc", epilog=hwc.EXAMPLE)(hwc.hwc_command)
+app.command("report", epilog=report.EXAMPLE)(report.report_command)
 app.command("show", epilog=show.EXAMPLE)(show.show_command)
 app.command("zoo", epilog=zoo.EXAMPLE)(zoo.zoo_command)
 
