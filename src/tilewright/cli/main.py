@@ -23,6 +23,7 @@ from tilewright.cli import (
     hwc,
     map_,
     report,
+    serve,
     show,
     zoo,
 )
@@ -53,6 +54,7 @@ app.command("compile", epilog=compile_.EXAMPLE)(compile_.compile_command)
 app.command("design", epilog=design.EXAMPLE)(design.design_command)
 app.command("hwc", epilog=hwc.EXAMPLE)(hwc.hwc_command)
 app.command("report", epilog=report.EXAMPLE)(report.report_command)
+app.command("serve", epilog=serve.EXAMPLE)(serve.serve_command)
 app.command("show", epilog=show.EXAMPLE)(show.show_command)
 app.command("zoo", epilog=zoo.EXAMPLE)(zoo.zoo_command)
 
