@@ -32,10 +32,8 @@ def opened(folder: Path, document: Json, **how: Any) -> Generator[Any]:
     path.write_text(build_page(read_document(json.dumps(document), "run")), encoding="utf-8")
     how.setdefault("viewport", WIDE)
     with open_in_browser(path, **how) as (page, complaints):
-        page.wait_for_function(
-            "document.querySelectorAll('.chart').length === "
-            "document.querySelectorAll('.chart svg').length"
-        )
+        while page.locator(".chart").count() != page.locator(".chart svg").count():
+            page.wait_for_timeout(20)
         yield page
         assert complaints == []
 
@@ -193,7 +191,7 @@ def test_the_nest_runs_step_by_step(tmp_path: Path) -> None:
         assert "Step 1 of" in said()
         page.select_option("#steps .control:nth-of-type(2) select", "16")
         page.click("button[aria-label='Play']")
-        page.wait_for_function("!document.querySelector('.said').textContent.includes('Step 1 of')")
+        page.wait_for_selector(".said:not(:has-text('Step 1 of'))")
         page.click("button[aria-label='Pause']")
         stopped = said()
         page.wait_for_timeout(200)
