@@ -25,6 +25,8 @@ from tilewright.cli import (
     hwc,
     interchange,
     map_,
+    report,
+    serve,
     show,
     zoo,
 )
@@ -58,6 +60,8 @@ app.command("explain", epilog=explain.EXAMPLE)(explain.explain_command)
 app.command("export", epilog=interchange.EXPORT_EXAMPLE)(interchange.export_command)
 app.command("import", epilog=interchange.IMPORT_EXAMPLE)(interchange.import_command)
 app.command("hwc", epilog=hwc.EXAMPLE)(hwc.hwc_command)
+app.command("report", epilog=report.EXAMPLE)(report.report_command)
+app.command("serve", epilog=serve.EXAMPLE)(serve.serve_command)
 app.command("show", epilog=show.EXAMPLE)(show.show_command)
 app.command("zoo", epilog=zoo.EXAMPLE)(zoo.zoo_command)
 

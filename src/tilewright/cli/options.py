@@ -1,5 +1,6 @@
 """Options that several verbs share, so that they are spelled and explained once."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,6 +46,10 @@ NoCacheOption = Annotated[
 ]
 ConventionOption = Annotated[
     str, typer.Option(help=f"The rules to count by: {', '.join(CONVENTIONS)}.")
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.html", help="Also write the result as one HTML page."),
 ]
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Fixes the symbolic batch of an ONNX graph.")
