@@ -39,7 +39,7 @@ notebooks: $(VENV)/.tests-installed ## run docs/notebooks and keep what they pri
 	$(BIN)/python -m pytest tests/test_notebooks.py --update-golden
 
 test: check docs ## every check, the site, then every test that is not slow
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --durations=25
 
 test-slow: $(VENV)/.tests-installed ## the tests that take long, too
 	$(BIN)/python -m pytest -n auto --slow
