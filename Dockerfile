@@ -10,7 +10,7 @@ RUN apt-get update \
   && apt-get install --yes --no-install-recommends gcc g++ libc6-dev make verilator \
   && rm -rf /var/lib/apt/lists/*
 COPY --from=build /dist /dist
-RUN wheel=$(ls /dist/*.whl) && pip install --no-cache-dir "$wheel[compile,codesign,hwc,pandas]" && rm -r /dist
+RUN wheel=$(ls /dist/*.whl) && pip install --no-cache-dir "$wheel[compile,codesign,hwc,pandas,parquet,report,serve]" && rm -r /dist
 # The kernels of the mapper are compiled here, once, instead of when a user first asks.
 ENV NUMBA_CACHE_DIR=/opt/tilewright/numba TILEWRIGHT_CACHE=/opt/tilewright/cache NUMBA_CPU_NAME=generic
 RUN TILEWRIGHT_NO_CACHE=1 tilewright map resnet18:fc eyeriss > /dev/null \

@@ -273,13 +273,18 @@ def test_the_script_is_kept_and_a_spoilt_copy_replaced(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     script = charts_script()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
     assert charts_script() == script
-    (kept,) = (tmp_path / "tilewright").iterdir()
+    (kept,) = (tmp_path / "report").iterdir()
     whole = kept.read_text()
     kept.write_text(whole[:-100])
     assert charts_script() == script
     assert kept.read_text() == whole
+
+
+def test_the_licence_of_the_script_stands_in_it() -> None:
+    start = charts_script()[:300]
+    assert "Copyright (c) 2015-2023, University of Washington Interactive Data Lab" in start
 
 
 def test_every_asset_is_in_the_package() -> None:

@@ -11,11 +11,13 @@ import typer
 
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     JsonOption,
     ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
+    require_default,
 )
 from tilewright.cli.output import (
     check_report,
@@ -78,12 +80,14 @@ def codesign_command(  # noqa: PLR0913, PLR0917
         bool | None,
         typer.Option("--exhaustive/--search", help="Map on every chip, or only search."),
     ] = None,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Find a chip of a space, and every layer's mapping on it, for one network or several."""
+    require_default(convention, "codesign")
     if report is not None:
         check_report(report)
     chips = load_space(space)

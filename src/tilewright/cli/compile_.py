@@ -12,11 +12,13 @@ import typer
 from tilewright.cli.compile_network import compile_whole, is_whole
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     JsonOption,
     ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
+    require_default,
 )
 from tilewright.cli.output import (
     check_report,
@@ -75,12 +77,14 @@ def compile_command(  # noqa: PLR0913, PLR0917
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="Of an ONNX file, too, a program for every layer.")
     ] = False,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Write, build, check and measure C programs: of an ONNX file one for all, else one a layer."""
+    require_default(convention, "compile")
     from tilewright.codegen import cpu as cpus
     from tilewright.codegen.result import summarise
 

@@ -10,11 +10,13 @@ import typer
 
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     JsonOption,
     ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
+    require_default,
 )
 from tilewright.cli.output import (
     check_report,
@@ -65,6 +67,7 @@ def curve_command(  # noqa: PLR0913, PLR0917
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Also draw the curves as a picture.")
     ] = None,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
     report: ReportOption = None,
@@ -74,6 +77,7 @@ def curve_command(  # noqa: PLR0913, PLR0917
 
     Of a network: the sum over its layers, and every layer.
     """
+    require_default(convention, "curve")
     if report is not None:
         check_report(report)
     sizes = _capacities(start, stop, points)

@@ -11,11 +11,13 @@ import typer
 
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     JsonOption,
     ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
+    require_default,
 )
 from tilewright.cli.output import (
     check_report,
@@ -83,12 +85,14 @@ def design_command(  # noqa: PLR0913, PLR0917
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Also draw energy against area.")
     ] = None,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Choose on-chip memories of least energy under a budget, with every layer's blocking."""
+    require_default(convention, "design")
     if report is not None:
         check_report(report)
     problems = [] if area is not None or capacity is not None else [_NO_BUDGET]

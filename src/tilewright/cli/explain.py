@@ -13,11 +13,13 @@ import typer
 from tilewright.analysis.explain import Explanation, explain
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     HardwareArgument,
     JsonOption,
     LayerArgument,
     ShapeOption,
     parse_shapes,
+    require_default,
 )
 from tilewright.cli.output import print_json, print_report, stamp
 from tilewright.loading import load_hardware, load_layer, load_mapping
@@ -40,6 +42,7 @@ def explain_command(  # noqa: PLR0913, PLR0917
         str, typer.Option(help="What is minimised: energy, cycles, edp or dram.")
     ] = "energy",
     seconds: Annotated[float | None, typer.Option(min=0.0, help="Time for each search.")] = None,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
     json: JsonOption = False,
@@ -49,6 +52,7 @@ def explain_command(  # noqa: PLR0913, PLR0917
     Every finite capacity and bandwidth is doubled, one at a time, and the layer mapped anew, with
     the mapper's proof. Of a layer without a mapping: what makes it infeasible, and what would do.
     """
+    require_default(convention, "explain")
     text = sys.stdin.read() if mapping == "-" else mapping
     work = load_layer(layer, batch=batch, shapes=parse_shapes(shape))
     chip = load_hardware(hardware)

@@ -10,11 +10,13 @@ import typer
 
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     JsonOption,
     LayerArgument,
     ReportOption,
     ShapeOption,
     parse_shapes,
+    require_default,
 )
 from tilewright.cli.output import (
     check_report,
@@ -75,12 +77,14 @@ def hwc_command(  # noqa: PLR0913, PLR0917
         float | None, typer.Option(min=0.0, help="Time for finding the schedule.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the operands, the stalls and the search.")] = 0,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Run a layer on the convolution block, and count the words on its ports."""
+    require_default(convention, "hwc")
     _check_simulator(simulator)
     if report is not None:
         check_report(report)

@@ -11,7 +11,6 @@ Non-goals: one round of the search (`joint/population.py`), one finish (`joint/f
 
 import hashlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ import jax
 import numpy as np
 
 from tilewright.errors import InfeasibleError, InputError, Problem, Violation
+from tilewright.folders import cache_folder
 from tilewright.ir.mapping import Mapping as Mapping_
 from tilewright.ir.workload import Layer, Network
 from tilewright.joint.crew import Crew, Solved, make_crew
@@ -274,9 +274,8 @@ def keep_programs() -> None:
     settings: Any = jax.config
     if settings.jax_compilation_cache_dir is not None or not settings.jax_enable_compilation_cache:
         return
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     with suppress(OSError):
-        folder = Path(cache) / "tilewright" / "jax"
+        folder = cache_folder("jax")
         folder.mkdir(parents=True, exist_ok=True)
         settings.update("jax_compilation_cache_dir", str(folder))
 

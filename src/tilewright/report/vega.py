@@ -6,13 +6,13 @@ Non-goals: charts (`report/charts.py`).
 """
 
 import contextlib
-import os
 from hashlib import sha256
-from importlib import import_module
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
 from tilewright.errors import MissingToolError, Problem
+from tilewright.folders import cache_folder
 from tilewright.report.files import write_atomically
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -28,13 +28,14 @@ def charts_script() -> str:
     except ImportError:
         what = "pages need vl-convert, whose wheel has the script that draws charts"
         raise MissingToolError(Problem(what, "pip install 'tilewright[report]'")) from None
-    path = _cache_folder() / f"vega-{vl_convert.__version__}.js"
+    path = cache_folder("report") / f"vega-{vl_convert.__version__}.js"
     found = _read(path)
     if found is None:
         found = str(vl_convert.javascript_bundle(SNIPPET))
         with contextlib.suppress(OSError):  # a cache that cannot be written is none
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, f"{_digest(found)}\n{found}")
+    found = f"/*!\n{_licence()}*/\n{found}"
     return found.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
@@ -51,6 +52,6 @@ def _digest(text: str) -> str:
     return sha256(f"{SNIPPET}\n{text}".encode()).hexdigest()
 
 
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tilewright"
+def _licence() -> str:
+    """What must stand wherever the script does."""
+    return resources.files("tilewright.report").joinpath("assets/vega-licence.txt").read_text()
