@@ -18,7 +18,9 @@ from tilewright.cli.output import (
 from tilewright.errors import InputError, Problem
 from tilewright.report.document import read_run
 
-EXAMPLE = "Example: tilewright map resnet18 eyeriss --json > run.json; tilewright report run.json"
+EXAMPLE = (
+    "Example: tilewright report run.json, of tilewright map resnet18 eyeriss --json > run.json"
+)
 
 
 def report_command(
