@@ -18,9 +18,7 @@ from tilewright.cli.output import (
 from tilewright.errors import InputError, Problem
 from tilewright.report.document import read_run
 
-EXAMPLE = (
-    "Example: tilewright report run.json, of tilewright map resnet18 eyeriss --json > run.json"
-)
+EXAMPLE = "Example: tilewright report run.json; `map … --json > run.json` made the file"
 
 
 def report_command(

@@ -21,7 +21,15 @@ from filelock import FileLock
 from tilewright.folders import cache_folder
 from tilewright.mapper.result import Stop
 
-_KERNELS = ("kernels.py", "imperfect_kernels.py")
+_KERNELS = (
+    "imperfect_kernels.py",
+    "imperfect_tables.py",
+    "kernels.py",
+    "listing.py",
+    "problem.py",
+    "sliding.py",
+)
+"""What is compiled, and the types that it is compiled for."""
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
