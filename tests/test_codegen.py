@@ -133,6 +133,19 @@ def test_corners(changes: dict[str, object]) -> None:
         check(case, load_kernel(made_of(case, target))(*case.data()))
 
 
+@pytest.mark.skipif("avx512" not in RUNNABLE, reason="needs AVX-512")
+def test_pixels_that_no_register_is_left_for() -> None:
+    case = base(inputs=3, outputs=32, size=(35, 67), taps=(11, 11), stride=(4, 4))
+    made = made_of(case, "avx512")
+    again = "splat_again(xr + "
+    assert again in made.program.source
+    check(case, load_kernel(made)(*case.data()))
+    broken = made.program.source.replace(again, f"{again}1 + ")
+    wrong = replace(made, program=replace(made.program, source=broken))
+    with pytest.raises(AssertionError, match="results are off"):
+        check(case, load_kernel(wrong)(*case.data()))
+
+
 def test_int8_sums_do_not_saturate() -> None:
     case = base(inputs=64, dtype="int8")
     image, weights, _ = case.data()

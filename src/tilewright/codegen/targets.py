@@ -112,6 +112,19 @@ def _mac(target: Target, dtype: str, per_channel: bool) -> str:
 
 _FUSED = """/* In assembly, so that the compiler keeps the sums where they are: in registers. */
 #define MAC(sum, a, b) __asm__ volatile("%s %%2, %%1, %%0" : "+v"(sum) : "v"(a), "v"(b))
+
+/* A splat that the compiler does not keep for the next tap: there is no register for it. */
+INLINE vec splat_again(const element *p)
+{
+#ifdef __SANITIZE_ADDRESS__ /* which does not look into assembly */
+    return splat(p);
+#else
+    vec v;
+    TOUCH(p, 4, 0);
+    __asm__ volatile("vbroadcastss %%1, %%0" : "=v"(v) : "m"(*p));
+    return v;
+#endif
+}
 """
 _PLAIN = "#define MAC(sum, a, b) ((sum) += (a) * (b))\n"
 _PAIRS = """/* An element is two channels of 16 bits: both products are added. */
