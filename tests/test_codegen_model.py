@@ -243,11 +243,29 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         tw.compile(small())
 
 
+def test_compilers_that_are_no_single_word_or_say_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", "cc -O1")
+    with pytest.raises(tw.MissingToolError, match="without options"):
+        tw.compile(small())
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(tw.MissingToolError, match="exit code 1: it says nothing"):
+        tw.compile(small())
+
+
+def test_absurd_numbers_of_threads_are_refused() -> None:
+    for threads in (0, -1, 1_000_000):
+        with pytest.raises(tw.InputError, match=f"{threads:,} threads"):
+            generate(small(), threads=threads)
+
+
 def test_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
     made = generate(small())
     broken = replace(made, program=replace(made.program, source="int f( {"))
-    with pytest.raises(tw.MissingToolError, match=r"failed: .*error"):
+    with pytest.raises(tw.MissingToolError, match=r"failed with exit code 1: .*error"):
         load_kernel(broken)
     assert not list(tmp_path.rglob("*.so"))
 

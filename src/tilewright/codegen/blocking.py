@@ -28,6 +28,7 @@ SUMS_SHARE = 0.75
 """Of the registers that sums may take: with more, compilers begin to move them to the stack."""
 SPARE_REGISTERS = 3
 """Beside sums, weights and a pixel, for the same reason: gcc 12 loads ahead."""
+MOST_THREADS = 1024
 _VECTORS = (1, 2, 3, 4, 6, 8)
 _MOST_WIDTH = 14
 _BEST_TILES = 4
@@ -85,6 +86,15 @@ def choose_blocking(
     key, plan = best
     cycles = key[0] if objective == "time" else key[1]
     return Choice(plan, predict(plan, cpu), cycles, candidates, objective)
+
+
+def check_threads(threads: int, where: str = "") -> None:
+    """Refuse numbers of threads that no CPU has. Raises `InputError`."""
+    if threads < 1:
+        raise InputError(Problem(f"{threads} threads: at least 1", "", where))
+    if threads > MOST_THREADS:
+        fix = "give as many as there are cores"
+        raise InputError(Problem(f"{threads:,} threads, the limit is {MOST_THREADS:,}", fix, where))
 
 
 def modelled_cycles(plan: Plan, cpu: Cpu, lines: tuple[int, ...]) -> float:

@@ -19,6 +19,8 @@ from tilewright.folders import cache_folder
 FLAGS = ("-std=c11", "-O2", "-ffp-contract=fast", "-Wall", "-Wextra")
 SHARED = ("-shared", "-fPIC")
 INSTALL = "install gcc (Debian: apt install gcc; Fedora: dnf install gcc), or set CC to a compiler"
+ANOTHER = "set CC to another compiler; gcc and clang are known to work"
+ONE_WORD = "set CC to the compiler alone, without options"
 SECONDS_TO_COMPILE = 300
 COMPILERS = ("cc", "gcc", "clang")
 
@@ -34,7 +36,8 @@ def find_compiler() -> str:
         if found:
             return found
     what = f"there is no C compiler `{wanted}` ($CC)" if wanted else "there is no C compiler"
-    raise MissingToolError(Problem(what, INSTALL))
+    options = wanted and shutil.which(wanted.partition(" ")[0])
+    raise MissingToolError(Problem(what, ONE_WORD if options else INSTALL))
 
 
 def compiler_flags(target: Target, *, threads: int) -> tuple[str, ...]:
@@ -87,8 +90,9 @@ def run_compiler(compiler: str, arguments: list[str]) -> None:
         what = f"{compiler} took more than {SECONDS_TO_COMPILE} s"
         raise MissingToolError(Problem(what, "compile fewer or smaller layers")) from None
     if done.returncode:
-        said = " / ".join(done.stderr.strip().split("\n")[:4])[:600]
-        raise MissingToolError(Problem(f"{compiler} failed: {said}", INSTALL))
+        said = " / ".join(done.stderr.strip().split("\n")[:4])[:600] or "it says nothing"
+        what = f"{compiler} failed with exit code {done.returncode}: {said}"
+        raise MissingToolError(Problem(what, ANOTHER))
 
 
 def _identity(compiler: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen import cpu as cpus
-from tilewright.codegen.blocking import Choice, choose_blocking
+from tilewright.codegen.blocking import Choice, check_threads, choose_blocking
 from tilewright.codegen.build import build_library, compiler_flags
 from tilewright.codegen.cpu import Cpu
 from tilewright.codegen.describe import describe
@@ -115,8 +115,7 @@ def generate(  # noqa: PLR0913
     chosen = find_target(machine, target)
     if dtype == "int8" and chosen is AVX512 and VNNI in machine.flags:
         chosen = AVX512_VNNI
-    if threads < 1:
-        raise InputError(Problem(f"{threads} threads: at least 1", "", workload.name))
+    check_threads(threads, workload.name)
     choice = choose_blocking(shape, machine, chosen, objective=objective, threads=threads)
     program = emit(choice.plan, describe(workload, machine, choice))
     return Generated(workload, shape, arrays, machine, chosen, choice, program)

@@ -89,16 +89,18 @@ class _Lowering:
 
     def run(self) -> Steps:
         problems = list(self._inputs())
-        lost = set[str]()  # outputs of nodes that failed: what follows is not their fault
+        # What follows a failure is not at fault, but for operators that are not compiled anywhere.
+        lost = {name for name in self.valued.inputs if name not in self.values}
         for node in self.nodes:
-            if lost.intersection(node.inputs):
-                lost.update(node.outputs)
-                continue
+            follows = bool(lost.intersection(node.inputs))
             self.name = visible(node.name) or visible(node.outputs[0])
             try:
-                self._node(node)
+                if not follows or node.op not in OPERATORS:
+                    self._node(node)
             except _Unsupported as stop:
                 problems.append(Problem(f"{node.op} `{self.name}`: {stop.what}", stop.fix))
+                follows = True
+            if follows:
                 lost.update(node.outputs)
         outputs: dict[str, Dims] = {}
         for name in self.valued.outputs:
@@ -124,9 +126,10 @@ class _Lowering:
             dims = self.graph.sizes(name)
             shown = visible(name)
             if dims is None:
-                shape = format_shape(self.graph.shapes.get(name) or ())
-                fix = "give --batch 1, or --shape " + shown + "=1,3,224,224"
-                yield Problem(f"input `{shown}` has shape {shape}", fix)
+                known = self.graph.shapes.get(name) or ()
+                only_batch = known and all(isinstance(size, int) for size in known[1:])
+                fix = "give --batch 1" if only_batch else f"give --shape {shown}=1,3,224,224"
+                yield Problem(f"input `{shown}` has shape {format_shape(known)}", fix)
             elif kind != "FLOAT":
                 what = f"input `{shown}` is {kind}: whole networks are compiled for float32"
                 yield Problem(what, "export it with float32")
@@ -684,7 +687,9 @@ def _window(  # noqa: PLR0913, PLR0917
         before = after = 0
     room = size + before + after - reach
     if room < 0 or min(before, after) < 0:
-        raise _Unsupported(f"a filter of {reach} on {size} pixels, padded by {before} and {after}")
+        raise _Unsupported(
+            f"a filter of {reach} on an image of {size}, padded by {before} and {after}"
+        )
     places = room // stride + 1
     if _integer(node, "ceil_mode", 0):
         places = -(-room // stride) + 1

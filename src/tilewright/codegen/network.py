@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tilewright.codegen import cpu as cpus
 from tilewright.codegen.arena import Arena, place_buffers
-from tilewright.codegen.blocking import Choice, choose_blocking
+from tilewright.codegen.blocking import Choice, check_threads, choose_blocking
 from tilewright.codegen.build import build_library, compiler_flags
 from tilewright.codegen.cpu import Cpu
 from tilewright.codegen.describe import describe
@@ -130,8 +130,7 @@ def generate_network(  # noqa: PLR0913
     start = time.perf_counter()
     machine = cpu or cpus.host()
     chosen = find_target(machine, target)
-    if threads < 1:
-        raise InputError(Problem(f"{threads} threads: at least 1"))
+    check_threads(threads)
     steps = lower(read_graph(path, batch=batch, shapes=shapes), chosen.lanes)
     arena = place_buffers(steps)
     choices = _choices(arena, machine, chosen, objective, threads)
