@@ -274,7 +274,8 @@ def page(rows: Sequence[Row], found: list[tuple[float, float]], layers: Sequence
         "arrays and of oneDNN's is not counted (weights once for a model, activations stay packed",
         "between layers); im2col's copy and the packing inside a BLAS, on every call, are.",
         "*Against BLAS* is against the better one. – was not counted: callgrind takes half a",
-        "minute for a GFLOP on a quiet core. `make cpu-accesses` goes on where it stopped.",
+        "minute for a GFLOP on a quiet core. `make cpu-accesses` goes on where it stopped. Of",
+        "yang2016's Conv2 24 rows are counted, as all do the same; Conv1, 1.56 TFLOP, is left out.",
         "",
         "![accesses by layer](figures/cpu-accesses.svg)",
     ]
