@@ -113,6 +113,11 @@ def test_what_is_not_shown_is_seen() -> None:
             assert_shown(["a", "b", "c"], shown)
 
 
+def test_the_space_shown_is_the_example() -> None:
+    space = (ROOT / "examples" / "my-space.yaml").read_text("utf-8").strip()
+    assert space in (DOCS / "index.md").read_text("utf-8")
+
+
 def test_the_tour_has_commands_to_check() -> None:
     assert len(TOUR) >= 4
 
