@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,7 +18,7 @@ from tilewright.analysis import explain as explain_module
 from tilewright.analysis.explain import Explanation, explain
 from tilewright.cli.main import run as run_program
 from tilewright.ir.workload import Layer, Network
-from tilewright.mapper import processes
+from tilewright.mapper import network, processes
 from tilewright.mapper import solved as module
 from tilewright.mapper.cores import CoreStudy, map_on_cores
 from tilewright.mapper.design import DesignGrid, DesignResult, design_hierarchy, mac_array
@@ -232,8 +233,8 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     def search(*_: object, **__: object) -> None:
         pytest.fail("a layer that was solved before is searched again")
 
-    monkeypatch.setattr(processes, "solve_layer", search)
-    monkeypatch.setattr(explain_module, "solve_layer", search)
+    for searcher in (processes, network, explain_module):
+        monkeypatch.setattr(searcher, "solve_layer", search)
 
 
 def alike(answer: object) -> object:
@@ -242,8 +243,11 @@ def alike(answer: object) -> object:
     def strip(value: object) -> object:
         if isinstance(value, dict):
             told = ("seconds", "evaluated", "cached", "solved")
-            return {name: strip(v) for name, v in value.items() if name not in told}
-        return [strip(v) for v in value] if isinstance(value, list) else value
+            entries = cast("dict[str, object]", value)
+            return {name: strip(v) for name, v in entries.items() if name not in told}
+        if isinstance(value, list):
+            return [strip(v) for v in cast("list[object]", value)]
+        return value
 
     assert isinstance(answer, CoreStudy | DesignResult | Explanation)
     return strip(answer.to_json())
