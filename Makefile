@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check docs docs-serve figures notebooks test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves hwc-bandwidth test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign release clean
+.PHONY: help demo test check docs docs-serve figures notebooks test-slow test-codegen golden bench bench-mapper bench-curve bench-product peers agreement accuracy hierarchy limits curves hwc-bandwidth test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign experiments release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -78,8 +78,11 @@ resnet18-codesign: $(BIN)/tilewright ## codesign beside rivals: docs/resnet18-co
 bench-batch: $(VENV)/.tests-installed ## how fast batches are evaluated: benchmarks/BATCH.md
 	$(BIN)/python benchmarks/batch.py
 
-bench: $(BIN)/tilewright ## measure what the project promises, on this machine
+bench: $(BIN)/tilewright ## measure what the project promises of speed and size: benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py
+
+bench-product: $(VENV)/.tests-installed ## start, cache, reports, explorer: benchmarks/PRODUCT.md
+	$(BIN)/python -m benchmarks.product
 
 peers: $(BIN)/tilewright ## compare with other mappers' runs: benchmarks/PEERS.md
 	$(BIN)/python -m benchmarks.peers $(if $(ZIGZAG),--zigzag $(ZIGZAG)) $(if $(ACCELFORGE),--accelforge $(ACCELFORGE))
@@ -104,6 +107,15 @@ hwc-bandwidth: $(VENV)/.tests-installed ## the block's bandwidth, measured in Ve
 
 test-hwc: $(VENV)/.tests-installed ## the long tests of the convolution block; they need Verilator
 	$(BIN)/python -m pytest -n auto --slow tests/test_hwc.py tests/test_block_traffic.py
+
+EXPERIMENTS := accuracy agreement limits curves hierarchy hwc-bandwidth cpu-accesses resnet18-codesign
+BENCHMARKS := bench bench-mapper bench-relaxed bench-curve bench-batch bench-cpu bench-product peers
+
+experiments: $(EXPERIMENTS:%=build/ran/%) $(BENCHMARKS:%=build/ran/%) ## all of them, hours; goes on where it was stopped: docs/results.md
+
+build/ran/%: # what ran is not run again until `rm -r build/ran`
+	$(MAKE) $*
+	@mkdir -p $(@D) && touch $@
 
 release: ## build wheel and sdist; install and try them on every Python found: release/INSTALLS.md
 	$(PYTHON) -m venv build/release

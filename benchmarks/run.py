@@ -5,6 +5,7 @@ leaves out what takes minutes.
 """
 
 import argparse
+import os
 import platform
 import statistics
 import subprocess
@@ -167,12 +168,11 @@ def main() -> None:
 
 def _page(figures: list[Figure]) -> str:
     rows = [f"| {f.what} | {f.measured} | {f.promised} |" for f in figures]
-    machine = f"{_cpu_name() or platform.machine()}, Python {platform.python_version()}"
     return "\n".join(
         [
             "# Speed and size",
             "",
-            f"Written by `make bench` on {machine}.",
+            f"Written by `make bench` on {machine_name()}.",
             "Medians; commands are whole processes.",
             "",
             "| | measured | promised |",
@@ -181,6 +181,13 @@ def _page(figures: list[Figure]) -> str:
             "",
         ]
     )
+
+
+def machine_name() -> str:
+    """The processor, how many of it this process may use, and the interpreter."""
+    name = _cpu_name() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} processors, Python {platform.python_version()}"
 
 
 def _cpu_name() -> str:

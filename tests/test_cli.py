@@ -323,6 +323,15 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_program_starts_without_a_compiler() -> None:
+    code = (
+        "import sys; import tilewright.cli.main; "
+        "print([m for m in ('onnx', 'pandas', 'numba', 'jax', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     verbs = [command.name for command in program.app.registered_commands]
     assert len(verbs) >= 10
@@ -382,3 +391,23 @@ def test_cores_takes_the_default_convention_and_makes_a_page(
     options = ["--cores", "1,2", "--convention", "default", "--report", str(page)]
     assert run(["cores", *nouns[:2], *options]) == 0
     assert "small" in page.read_text("utf-8")
+
+
+def test_work_that_nobody_waits_for_does_not_spoil_the_exit() -> None:
+    code = (
+        "import atexit, threading\n"
+        "from tilewright.cli.main import main\n"
+        "atexit.register(print, 'torn down')\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "main(['show', 'no-such-network'] if {fails} else ['zoo'])"
+    )
+    for fails, expected in ((False, 0), (True, 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(fails=fails)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == expected
+        assert "torn down" not in done.stdout
+        assert ("no-such-network" in done.stderr) if fails else ("resnet18" in done.stdout)

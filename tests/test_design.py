@@ -17,6 +17,7 @@ from tilewright.mapper.design import DesignGrid, DesignResult, design_hierarchy,
 from tilewright.mapper.design_bounds import Floor, layer_floor, prices_of, relaxed_bound
 from tilewright.mapper.optimal import find_optimal
 from tilewright.mapper.processes import solve_until
+from tilewright.mapper.question import Question
 from tilewright.mapper.result import LayerResult, Objective, Status
 from tilewright.model.evaluate import evaluate
 from tilewright.report.design import draw_front
@@ -88,6 +89,7 @@ def test_mappings_of_other_hierarchies_help_searches_that_are_cut_short() -> Non
         [design._Rival(h, c) for h, c in zip(grid.hierarchies(), chips, strict=True)],
         None,
         lambda _: None,
+        None,
         found,
     )
     hunt.record((hunt.rivals[1], 0), poor)
@@ -105,12 +107,7 @@ def test_a_layer_is_solved_until_its_bound_is_enough() -> None:
     assert least is not None
     for share, status in ((2.0, Status.OPTIMAL), (0.0, Status.BEST_FOUND)):
         found = solve_until(
-            MATMUL,
-            chip,
-            Objective.ENERGY,
-            enough=share * least.energy_pj,
-            seconds=None,
-            should_stop=lambda: False,
+            Question(MATMUL, chip), enough=share * least.energy_pj, should_stop=lambda: False
         )
         assert found.status is status
         assert found.lower_bound is not None

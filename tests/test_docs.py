@@ -113,6 +113,36 @@ def test_what_is_not_shown_is_seen() -> None:
             assert_shown(["a", "b", "c"], shown)
 
 
+def test_the_space_shown_is_the_example() -> None:
+    space = (ROOT / "examples" / "my-space.yaml").read_text("utf-8").strip()
+    assert space in (DOCS / "index.md").read_text("utf-8")
+
+
+def written_pages(makefile: str) -> dict[str, str]:
+    """The targets of the Makefile that write a page of results, and the page."""
+    found = re.findall(r"^([a-z0-9-]+):.*## .*: ((?:docs|benchmarks)/\S+\.md)$", makefile, re.M)
+    return {target: page for target, page in found if target != "experiments"}
+
+
+def unlisted(makefile: str, listing: str) -> set[str]:
+    """Targets that write a page and that `make experiments` leaves out, or the page of all."""
+    ran = re.search(r"^EXPERIMENTS := (.*)\nBENCHMARKS := (.*)$", makefile, re.M)
+    assert ran
+    every = set(f"{ran[1]} {ran[2]}".split())
+    pages = written_pages(makefile)
+    said = {target for target, page in pages.items() if Path(page).name in listing}
+    return (set(pages) - every) | (set(pages) - said) | (every - set(pages))
+
+
+def test_one_target_runs_every_experiment_and_one_page_lists_all() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    listing = (DOCS / "results.md").read_text("utf-8")
+    assert len(written_pages(makefile)) >= 15
+    assert unlisted(makefile, listing) == set()
+    assert unlisted(makefile, listing.replace("(limit-ratio.md)", "")) == {"limits"}
+    assert unlisted(makefile.replace(" limits curves ", " curves "), listing) == {"limits"}
+
+
 def test_the_tour_has_commands_to_check() -> None:
     assert len(TOUR) >= 4
 

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from browser_cases import DOCUMENTS, HOSTILE, Json, evaluated, hostile, mapped
@@ -101,6 +101,30 @@ def test_hostile_names_are_text() -> None:
     assert title
     assert "&lt;/script&gt;" in title[1]
     assert HOSTILE[:20] in view_in(html)["title"]
+
+
+_SPOKEN = {"mapping", "status", "command", "convention", "overlap", "versus", "objective"}
+"""Texts that the program writes itself, and reads back by their words."""
+
+
+def spoilt(value: Any, key: str = "") -> Any:
+    """A document whose every other text would like to be markup."""
+    if isinstance(value, str):
+        return value if key in _SPOKEN else HOSTILE
+    if isinstance(value, list):
+        return [spoilt(each, key) for each in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {name: spoilt(each, name) for name, each in cast("Json", value).items()}
+    return value
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_no_text_of_any_document_is_markup(kind: str) -> None:
+    html = build_page(read_document(json.dumps(spoilt(DOCUMENTS[kind]())), "hostile"))
+    assert html.count("<script") == html.count("</script>") == 3
+    assert "<img src=x" not in html
+    assert "long" * 100 not in html
+    assert HOSTILE[:20] in json.dumps(view_in(html), ensure_ascii=False)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from tilewright.report.page import build_page
 from tilewright.report.view_layers import design_of, rules_of
 
 pytestmark = [needs_chromium, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+FRONT = Path(__file__).parent / "data" / "codesign-front.json"
+PHONE = {"width": 360, "height": 740}
 NARROW, WIDE = {"width": 390, "height": 800}, {"width": 1280, "height": 900}
 
 
@@ -138,13 +140,52 @@ def test_a_point_of_the_front_shows_its_chip(tmp_path: Path) -> None:
         assert "4 KiB" in page.inner_text("#chip")
         page.select_option("#choice .control:nth-of-type(1) select", "1")
         assert "8 KiB" in page.inner_text("#chip")
-        assert "larger" in page.inner_text("#choice .chosen")
+        assert "larger" in page.inner_text("#chip")
         page.locator("#choice .mark-symbol path").first.click()
         assert "4 KiB" in page.inner_text("#chip")
         page.select_option("#choice .control:nth-of-type(2) select", "edp")
         page.wait_for_selector("#choice svg >> text=EDP")
         page.select_option("#choice .control:nth-of-type(3) select", "power_w")
         page.wait_for_selector("#choice svg >> text=power in W")
+
+
+def test_a_front_that_was_searched_is_walked_by_mouse_and_by_keyboard(tmp_path: Path) -> None:
+    """What `codesign resnet18:layer2.0.conv1 eyeriss-space --max-power 0.5 --versus area --points 4
+    --seconds 30 --seed 0 --json` printed.
+    """
+    document = json.loads(FRONT.read_text(encoding="utf-8"))
+    points = document["front"]
+    assert len(points) == 3
+    for viewport in (WIDE, PHONE):
+        with opened(tmp_path, document, viewport=viewport) as page:
+
+            def assert_shown(number: int) -> None:
+                point = points[number]
+                text = page.inner_text("#chip")
+                assert f"{point['hardware']['mac_units']:,} MAC units" in text
+                assert point["hardware"]["name"] in text
+                assert f"{point['area_mm2']:.3g} mm²" in page.inner_text("#choice h3")
+                assert f"{point['layers'][0]['cycles']:,}" in page.inner_text("#layers tbody")
+                page.locator("#nest summary").click()
+                assert point["layers"][0]["mapping"] in page.inner_text("#nest pre")
+
+            marks = page.locator("#choice .mark-symbol path")
+            assert marks.count() == 3
+            assert_shown(0)
+            for number in (2, 1, 0):
+                marks.nth(number).click()
+                assert_shown(number)
+            page.focus("#choice select >> nth=0")
+            for number in (1, 2):
+                page.keyboard.press("ArrowDown")
+                assert_shown(number)
+                page.focus("#choice select >> nth=0")
+            labels = page.locator("#choice .role-axis-label text").all_text_contents()
+            assert "0.5" in labels
+            assert not [label for label in labels if label.startswith(("-", "−"))]
+            assert "100" not in page.inner_text("#choice .chosen"), "no bound, no gap"
+            assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+            assert faults(page) == []
 
 
 def test_a_point_of_the_curve_shows_its_nest(tmp_path: Path) -> None:

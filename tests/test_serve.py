@@ -232,6 +232,26 @@ def test_a_bad_onnx_file_ends_in_a_message(server: Server) -> None:
     assert server.finish(job["key"])["problems"][0]["what"]
 
 
+_BOMB = "\n".join(
+    ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60))]
+)
+_DEEP = "levels: " + "[" * 5_000 + "]" * 5_000
+
+
+@pytest.mark.parametrize("text", [_BOMB, _DEEP, "levels: !!python/object/apply:os.system [ls]"])
+def test_bombs_end_in_a_message(server: Server, text: str) -> None:
+    status, found = server.ask("/api/check", {"text": text})
+    assert status == 200
+    assert found["problems"][0]["what"]
+    upload = sent(server, text, "bomb.yaml")
+    for asked in ({"verb": "list", "upload": upload}, small(network="alexnet", chip=text)):
+        job = server.ask("/api/jobs", asked)[1]
+        ended = server.finish(job["key"])
+        assert ended["state"] == "failed"
+        assert "worker" not in ended["problems"][0]["what"], "it was refused, not killed"
+    assert server.ask("/api/zoo")[0] == 200
+
+
 @pytest.mark.parametrize(
     "raw",
     [

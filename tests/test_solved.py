@@ -9,18 +9,26 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import tilewright as tw
+from tilewright.analysis import explain as explain_module
+from tilewright.analysis.explain import Explanation, explain
+from tilewright.cli.main import run as run_program
+from tilewright.ir.workload import Layer, Network
+from tilewright.mapper import network, processes
 from tilewright.mapper import solved as module
+from tilewright.mapper.cores import CoreStudy, map_on_cores
+from tilewright.mapper.design import DesignGrid, DesignResult, design_hierarchy, mac_array
 from tilewright.mapper.layer import find_mapping
-from tilewright.mapper.solved import Question, SolvedLayers
-from tilewright.model.convention import DEFAULT
+from tilewright.mapper.question import Question
+from tilewright.mapper.solved import SolvedLayers
 
 LAYER = tw.einsum("fc", "O[M] += W[M,K] * I[K]", {"M": 4, "K": 8})
 CHIP = tw.Hardware("chip", (tw.Level("DRAM", read_pj=200), tw.Level("RF", capacity=1024)))
-QUESTION = Question(LAYER, CHIP, tw.Objective.ENERGY, DEFAULT, False, False, None, None, 0)
+QUESTION = Question(LAYER, CHIP)
 OTHERS: list[Callable[[Question], Question]] = [
     lambda q: replace(q, workload=tw.einsum("fc", "O[M] += W[M,K] * I[K]", {"M": 4, "K": 9})),
     lambda q: replace(q, hardware=tw.Hardware("chip", (CHIP.levels[0], tw.Level("RF", 512)))),
@@ -66,9 +74,9 @@ def test_all_that_decides_matters(
 def test_every_process_gives_the_same_name() -> None:
     code = (
         "import tilewright as tw\n"
-        "from tests.test_solved import QUESTION, replace\n"
+        "from tests.test_solved import QUESTION, module, replace\n"
         "chip = tw.load_hardware('eyeriss')\n"
-        "print(replace(QUESTION, hardware=chip).key(proved=False))"
+        "print(module.question_key(replace(QUESTION, hardware=chip), proved=False))"
     )
     names = {
         subprocess.run(
@@ -199,3 +207,154 @@ def test_map_solves_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [layer.pop("cached") for layer in (first, again, anew)] == [False, True, False]
     assert first == again
     assert first["cost"] == anew["cost"]
+
+
+# Every command that maps layers: the second time nothing is searched, and the answer is the same.
+
+MATMUL = tw.einsum("mm", "O[M,N] += A[M,K] * B[K,N]", {"M": 4, "N": 8, "K": 8})
+NETWORK = Network("tiny", (Layer(MATMUL, 3), Layer(LAYER)))
+SMALL_CHIP = tw.Hardware("small", (tw.Level("DRAM", read_pj=200), tw.Level("BUF", capacity=2048)))
+
+
+def spread(kept: SolvedLayers | None, jobs: int = 1) -> CoreStudy:
+    return map_on_cores(NETWORK, SMALL_CHIP, (1, 2), solved=kept, jobs=jobs)
+
+
+def designed(kept: SolvedLayers | None, jobs: int = 1) -> DesignResult:
+    grid = DesignGrid((1, 2), tuple(8 * 32 * 4**n for n in range(3)))
+    return design_hierarchy(NETWORK, grid, mac_array(2, 1), solved=kept, jobs=jobs)
+
+
+def explained(kept: SolvedLayers | None) -> Explanation:
+    return explain(MATMUL, SMALL_CHIP, solved=kept)
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(*_: object, **__: object) -> None:
+        pytest.fail("a layer that was solved before is searched again")
+
+    for searcher in (processes, network, explain_module):
+        monkeypatch.setattr(searcher, "solve_layer", search)
+
+
+def alike(answer: object) -> object:
+    """An answer as JSON, without what tells a search from a memory of it."""
+
+    def strip(value: object) -> object:
+        if isinstance(value, dict):
+            told = ("seconds", "evaluated", "cached", "solved")
+            entries = cast("dict[str, object]", value)
+            return {name: strip(v) for name, v in entries.items() if name not in told}
+        if isinstance(value, list):
+            return [strip(v) for v in cast("list[object]", value)]
+        return value
+
+    assert isinstance(answer, CoreStudy | DesignResult | Explanation)
+    return strip(answer.to_json())
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_cores_are_not_searched_again(
+    kept: SolvedLayers, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    anew, first = spread(None), spread(kept, jobs)
+    forbid(monkeypatch)
+    again = spread(kept, jobs)
+    assert alike(anew) == alike(first) == alike(again)
+    choices = [c for point in again.points for layer in point.layers for c in layer]
+    assert len(choices) == 8
+    assert all(choice.result.is_from_cache for choice in choices)
+
+
+def test_gains_are_not_searched_again(kept: SolvedLayers, monkeypatch: pytest.MonkeyPatch) -> None:
+    anew, first = explained(None), explained(kept)
+    forbid(monkeypatch)
+    assert alike(anew) == alike(first) == alike(explained(kept))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_design_is_found_again(kept: SolvedLayers, jobs: int) -> None:
+    anew, first, again = designed(None), designed(kept, jobs), designed(kept)
+    for found in (first, again):
+        assert found.best is not None
+        assert anew.best is not None
+        assert found.value == anew.value
+        assert found.status is tw.Status.OPTIMAL
+        assert found.best.hierarchy == anew.best.hierarchy
+    assert again.best is not None
+    assert all(layer.is_from_cache for layer in again.best.layers)
+
+
+def test_bounds_that_excluded_a_hierarchy_are_not_kept_as_answers(kept: SolvedLayers) -> None:
+    designed(kept)
+    with sqlite3.connect(kept.file) as database:
+        rows = [json.loads(text) for (text,) in database.execute("SELECT answer FROM solved")]
+    database.close()
+    assert rows
+    assert {row["status"] for row in rows} == {"optimal"}
+
+
+def test_an_answer_of_one_command_serves_another(kept: SolvedLayers) -> None:
+    tw.map_network(NETWORK, SMALL_CHIP, jobs=1, solved=kept)
+    one_core = spread(kept).points[0].layers
+    assert [choices[0].result.is_from_cache for choices in one_core] == [True, True]
+    assert explained(kept).best.is_from_cache
+
+
+def test_what_was_tampered_with_is_searched_again(kept: SolvedLayers) -> None:
+    first = spread(kept)
+    with sqlite3.connect(kept.file) as database:
+        database.execute("""UPDATE solved SET answer = replace(answer, '"lower_bound": ', '9')""")
+    database.close()
+    assert alike(spread(kept)) == alike(first)
+
+
+COMMANDS = {
+    "cores": ["cores", "resnet18:fc", "eyeriss", "--cores", "1"],
+    "explain": ["explain", "resnet18:fc", "eyeriss"],
+    "compare": ["compare", "eyeriss", "eyeriss", "--workload", "resnet18:fc", "--jobs", "1"],
+    "design": [
+        "design", "resnet18:fc", "--capacity", "64KiB", "--levels", "1", "--from", "64KiB",
+        "--to", "64KiB",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_commands_keep_what_they_solve_unless_told_not_to(
+    verb: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.delenv("TILEWRIGHT_NO_CACHE")
+    file = tmp_path / "solved" / "layers.sqlite"
+    assert run_program([*COMMANDS[verb], "--json", "--no-cache"]) == 0
+    assert not file.exists()
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"no database at all" * 100)
+    assert run_program([*COMMANDS[verb], "--json"]) == 0
+    assert "layers.corrupt" in capsys.readouterr().err
+    with sqlite3.connect(file) as database:
+        ((count,),) = database.execute("SELECT count(*) FROM solved")
+    database.close()
+    assert count > 0
+    forbid(monkeypatch)
+    assert run_program([*COMMANDS[verb], "--json"]) == 0
+
+
+def _spread_in_process(file: Path, expected: object) -> None:
+    for _ in range(3):
+        assert alike(spread(SolvedLayers(file, on_trouble=sys.exit))) == expected
+
+
+def test_processes_search_and_remember_side_by_side(kept: SolvedLayers) -> None:
+    expected = alike(spread(None))
+    context = multiprocessing.get_context("spawn")
+    each = [context.Process(target=_spread_in_process, args=(kept.file, expected)) for _ in "123"]
+    for process in each:
+        process.start()
+    for process in each:
+        process.join()
+    assert [process.exitcode for process in each] == [0, 0, 0]

@@ -11,14 +11,17 @@ Non-goals: mapping (`mapper/`), pricing (`model/`), tables (`report/explain.py`)
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from tilewright.errors import InfeasibleError, Violation
 from tilewright.ir.hardware import AXES, Capacity, Hardware, Level
 from tilewright.ir.mapping import Mapping, format_mapping, parse_mapping
 from tilewright.ir.quantity import format_bytes
 from tilewright.ir.workload import Workload
-from tilewright.mapper.layer import find_mapping
+from tilewright.mapper.layer import solve_layer
+from tilewright.mapper.question import Question
 from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
+from tilewright.mapper.solved import SolvedLayers, recall_or_solve
 from tilewright.model.capacity import word_bits
 from tilewright.model.cost import Cost
 from tilewright.model.evaluate import evaluate
@@ -261,6 +264,7 @@ def explain(  # noqa: PLR0913
     *,
     objective: str | Objective = Objective.ENERGY,
     seconds: float | None = None,
+    solved: SolvedLayers | None = None,
     should_stop: Stop = lambda: False,
     on_step: Callable[[str, int, int], None] = lambda _, __, ___: None,
 ) -> Explanation:
@@ -272,6 +276,7 @@ def explain(  # noqa: PLR0913
         mapping: explain this one, and how far it is from the best; the best one if left out.
         objective: what is minimised: `energy`, `cycles`, `edp` or `dram`.
         seconds: for each search; the answer then holds what was found and how far it may be off.
+        solved: where answers are kept; what it knows is not searched again.
         should_stop: asked now and then; what was found so far is returned when it says yes.
         on_step: told what is searched, how many searches are done, and of how many.
 
@@ -293,9 +298,8 @@ def explain(  # noqa: PLR0913
     given, violations = _price(workload, hardware, mapping)
 
     def solve(chip: Hardware) -> LayerResult:
-        return find_mapping(
-            workload, chip, objective=goal, seconds=seconds, should_stop=should_stop
-        )
+        asked = Question(workload, chip, goal, seconds=seconds)
+        return recall_or_solve(solved, asked, partial(solve_layer, should_stop=should_stop))
 
     on_step("the chip as it is", 0, 1)
     best = solve(hardware)

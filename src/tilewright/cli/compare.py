@@ -14,8 +14,10 @@ from tilewright.cli.options import (
     BatchOption,
     ConventionOption,
     JsonOption,
+    NoCacheOption,
     ShapeOption,
     parse_shapes,
+    solved_layers,
 )
 from tilewright.cli.output import print_json, print_report, stamp
 from tilewright.errors import InfeasibleError, InputError, Problem
@@ -58,6 +60,7 @@ def compare_command(  # noqa: PLR0913, PLR0917
     convention: ConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> int:
     """Put two chips, two mappings or two runs side by side: what changed, and why.
@@ -89,6 +92,7 @@ def compare_command(  # noqa: PLR0913, PLR0917
                     seconds=seconds,
                     jobs=jobs,
                     seed=seed,
+                    solved=solved_layers(no_cache),
                     on_layer=on_layer,
                     on_progress=on_progress,
                 )

@@ -11,16 +11,19 @@ from tilewright.cli.options import (
     DefaultConventionOption,
     HardwareArgument,
     JsonOption,
+    NoCacheOption,
     ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
     require_default,
+    solved_layers,
 )
 from tilewright.cli.output import check_report, print_json, print_report, stamp, write_report
 from tilewright.errors import InputError, Problem
 from tilewright.loading import load, load_hardware
 from tilewright.mapper.cores import MOST_CORES, CoreChoice, CoreStudy, map_on_cores
+from tilewright.report.describe import Json, describe_chip, describe_network
 
 EXAMPLE = "Example: tilewright cores vgg16:conv3_2 eyeriss --cores 1..16 --objective edp"
 INFEASIBLE, INTERRUPTED = 1, 130
@@ -47,6 +50,7 @@ def cores_command(  # noqa: PLR0913, PLR0917
     convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    no_cache: NoCacheOption = False,
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -66,9 +70,10 @@ def cores_command(  # noqa: PLR0913, PLR0917
             hop_pj=hop_pj,
             seconds=seconds,
             jobs=jobs,
+            solved=solved_layers(no_cache),
             on_choice=on_choice,
         )
-    document = study.to_json() | stamp({"workload": workload, "hardware": hardware})
+    document = _document(study) | stamp({"workload": workload, "hardware": hardware})
     if json:
         print_json(document)
     else:
@@ -78,6 +83,16 @@ def cores_command(  # noqa: PLR0913, PLR0917
     if report is not None:
         write_report(report, document)
     return _exit_code(study)
+
+
+def _document(study: CoreStudy) -> Json:
+    """The document, with what a page needs to draw layers, and the chip where they share one."""
+    document: Json = study.to_json() | describe_network(study.network)
+    for entry, point in zip(document["points"], study.points, strict=True):
+        best = [choices[0] for choices in point.layers]
+        if len({choice.buffers for choice in best}) == 1:
+            entry["chip"] = describe_chip(best[0].hardware)
+    return document
 
 
 def _exit_code(study: CoreStudy) -> int:

@@ -13,11 +13,13 @@ from tilewright.cli.options import (
     BatchOption,
     DefaultConventionOption,
     JsonOption,
+    NoCacheOption,
     ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
     require_default,
+    solved_layers,
 )
 from tilewright.cli.output import (
     check_report,
@@ -88,6 +90,7 @@ def design_command(  # noqa: PLR0913, PLR0917
     convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    no_cache: NoCacheOption = False,
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -115,6 +118,7 @@ def design_command(  # noqa: PLR0913, PLR0917
             objective=goal,
             seconds=seconds,
             jobs=jobs,
+            solved=solved_layers(no_cache),
             on_progress=on_progress,
         )
     if plot is not None and result.points:

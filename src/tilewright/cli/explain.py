@@ -17,9 +17,11 @@ from tilewright.cli.options import (
     HardwareArgument,
     JsonOption,
     LayerArgument,
+    NoCacheOption,
     ShapeOption,
     parse_shapes,
     require_default,
+    solved_layers,
 )
 from tilewright.cli.output import print_json, print_report, stamp
 from tilewright.loading import load_hardware, load_layer, load_mapping
@@ -45,6 +47,7 @@ def explain_command(  # noqa: PLR0913, PLR0917
     convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> int:
     """Say what limits a layer on a chip, and what twice the capacity or bandwidth would gain.
@@ -64,6 +67,7 @@ def explain_command(  # noqa: PLR0913, PLR0917
             nest,
             objective=objective,
             seconds=seconds,
+            solved=solved_layers(no_cache),
             should_stop=stop.is_set,
             on_step=on_step,
         )

@@ -8,8 +8,10 @@ Non-goals: doing anything; every verb calls one function of the layers below.
 
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 import typer
 
@@ -86,7 +88,15 @@ def _program(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run(given or ["--help"]))
+    code = run(given or ["--help"])
+    if any(thread.daemon for thread in threading.enumerate()):
+        # Compiled code that nobody waits for any more, such as XLA's compiler, would come back to
+        # an interpreter that is being torn down, and abort.
+        with suppress(OSError):  # nobody reads any more
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -18,12 +18,12 @@ from tilewright.cli.options import (
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
+    solved_layers,
 )
 from tilewright.cli.output import (
     check_report,
     output_width,
     print_json,
-    print_problem,
     print_report,
     stamp,
     write_report,
@@ -33,7 +33,6 @@ from tilewright.ir.workload import Network
 from tilewright.loading import load, load_fix, load_hardware
 from tilewright.mapper.network import OnLayer, OnLayerProgress, map_network
 from tilewright.mapper.result import LayerResult, NetworkResult
-from tilewright.mapper.solved import SolvedLayers
 from tilewright.report.describe import Json, add_work, describe_chip
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def map_command(  # noqa: PLR0913, PLR0917
             seconds=seconds,
             jobs=jobs,
             seed=seed,
-            solved=None if no_cache else SolvedLayers(on_trouble=print_problem),
+            solved=solved_layers(no_cache),
             on_layer=on_layer,
             on_progress=on_progress,
         )

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from tilewright.cli.output import print_problem
 from tilewright.errors import InputError, Problem
+from tilewright.mapper.solved import SolvedLayers
 from tilewright.model.convention import CONVENTIONS, DEFAULT, find_convention
 
 WorkloadArgument = Annotated[
@@ -74,6 +76,11 @@ def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
             raise InputError(Problem(what, "write --shape INPUT=1,3,224,224"))
         shapes[name] = tuple(int(number) for number in numbers)
     return shapes
+
+
+def solved_layers(no_cache: bool) -> SolvedLayers | None:
+    """Where solved layers are kept, as `--no-cache` says; trouble is told on stderr."""
+    return None if no_cache else SolvedLayers(on_trouble=print_problem)
 
 
 def require_default(convention: str, verb: str) -> None:

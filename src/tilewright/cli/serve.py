@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tilewright.cli.options import NoCacheOption
 from tilewright.cli.output import print_problem
 from tilewright.errors import InputError, MissingToolError, Problem
 
@@ -30,6 +31,7 @@ def serve_command(
     token: Annotated[
         str | None, typer.Option(help="What clients must know; made up if one is needed.")
     ] = None,
+    no_cache: NoCacheOption = False,
 ) -> int:
     """Open the explorer: choose a network and a chip, edit it, see mappings and costs change."""
     for module in ("starlette", "uvicorn", "vl_convert"):
@@ -44,7 +46,7 @@ def serve_command(
 
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(18)
-    _run(make_app(Guard(host, token)), host, port, token)
+    _run(make_app(Guard(host, token), keeps_solved=not no_cache), host, port, token)
     return 0
 
 

@@ -15,7 +15,6 @@ from tilewright.hwc.baseline import PLANES, baseline_mapping, baseline_words_16
 from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.convolution import Convolution, fit_widths, read_convolution
 from tilewright.hwc.program import Program, lower
-from tilewright.hwc.schedule import find_schedule
 from tilewright.hwc.simulate import Memories, Run, simulate
 from tilewright.ir.mapping import Mapping
 from tilewright.ir.verify import verify_mapping
@@ -221,6 +220,8 @@ def plan_layer(
     if mapping is not None:
         verify_mapping(work, chip, mapping)
         return Plan(work, config, evaluate(work, chip, mapping), "given")
+    from tilewright.hwc.schedule import find_schedule
+
     found = find_schedule(work, config, seconds=seconds)
     if found is not None:
         return Plan(work, config, found.cost, found.status.value)

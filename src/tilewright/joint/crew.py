@@ -21,6 +21,7 @@ from tilewright.ir.mapping import format_mapping
 from tilewright.ir.workload import Workload
 from tilewright.mapper.layer import find_mapping
 from tilewright.mapper.processes import make_pool, solve_in_process
+from tilewright.mapper.question import Question
 from tilewright.mapper.result import LayerResult, Objective, Status
 
 Stop = Callable[[], bool]
@@ -105,7 +106,8 @@ class _Processes:
         self._stop.clear()
         futures: dict[Future[LayerResult], int] = {
             self._pool.submit(
-                solve_in_process, ask.workload, ask.chip, ask.objective, ask.seconds
+                solve_in_process,
+                Question(ask.workload, ask.chip, ask.objective, seconds=ask.seconds),
             ): place
             for place, ask in enumerate(asks)
         }

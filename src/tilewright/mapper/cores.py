@@ -21,7 +21,9 @@ from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Mapping
 from tilewright.ir.workload import Layer, Network, Operand, Workload
 from tilewright.mapper.processes import solve_all
+from tilewright.mapper.question import Question
 from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
+from tilewright.mapper.solved import SolvedLayers
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.convention import DEFAULT
 from tilewright.model.cost import Cost
@@ -490,6 +492,7 @@ def map_on_cores(  # noqa: PLR0913
     hop_pj: float = 0.0,
     seconds: float | None = None,
     jobs: int = 1,
+    solved: SolvedLayers | None = None,
     should_stop: Stop = lambda: False,
     on_choice: Callable[[CoreChoice], None] = lambda _: None,
 ) -> CoreStudy:
@@ -504,6 +507,7 @@ def map_on_cores(  # noqa: PLR0913
         seconds: for all together, in equal shares; if left out, as long as one core takes, and
             `CHOICE_SECONDS` at most for each other choice.
         jobs: processes.
+        solved: where answers are kept; choices that it knows are not searched again.
         should_stop: asked now and then.
         on_choice: called with every layer's choice when it is mapped.
 
@@ -547,10 +551,12 @@ def map_on_cores(  # noqa: PLR0913
         CHOICE_SECONDS if seconds is None and count > 1 else share for _, (count, *_) in asked
     ]
     stopped = solve_all(
-        [(layer.workload, chip) for layer, (_, _, _, chip) in asked],
-        objective=goal,
-        seconds=limits,
+        [
+            Question(layer.workload, chip, goal, seconds=limit)
+            for (layer, (_, _, _, chip)), limit in zip(asked, limits, strict=True)
+        ],
         jobs=jobs,
+        solved=solved,
         should_stop=should_stop,
         on_result=note,
     )

@@ -8,11 +8,14 @@ Non-goals: finding one point (`mapper/traffic.py`), drawing (`report/curve.py`).
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tilewright.ir.mapping import Mapping, format_mapping
 from tilewright.ir.workload import Layer, Network, Workload
 from tilewright.mapper.result import Status
-from tilewright.mapper.traffic import LeastTraffic, least_traffic, mapspace_title
+
+if TYPE_CHECKING:
+    from tilewright.mapper.traffic import LeastTraffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class TrafficCurve:
     @property
     def title(self) -> str:
         """The mapspace, in words."""
+        from tilewright.mapper.traffic import mapspace_title
+
         return mapspace_title(uneven=self.uneven, imperfect=self.imperfect)
 
     @property
@@ -140,6 +145,8 @@ def traffic_curve(  # noqa: PLR0913
 
     Source: `docs/traffic.md`.
     """
+    from tilewright.mapper.traffic import least_traffic
+
     began = time.monotonic()
     layers = workload.layers if isinstance(workload, Network) else (Layer(workload),)
     found: list[tuple[Layer, tuple[LeastTraffic, ...]]] = []
@@ -174,7 +181,7 @@ def traffic_curve(  # noqa: PLR0913
 
 
 def _points(
-    capacities: Sequence[int], found: list[tuple[Layer, tuple[LeastTraffic, ...]]]
+    capacities: Sequence[int], found: "list[tuple[Layer, tuple[LeastTraffic, ...]]]"
 ) -> tuple[TrafficPoint, ...]:
     return tuple(
         _point(capacity, [(layer, answers[rung]) for layer, answers in found])
@@ -182,7 +189,7 @@ def _points(
     )
 
 
-def _point(capacity: int, parts: list[tuple[Layer, LeastTraffic]]) -> TrafficPoint:
+def _point(capacity: int, parts: "list[tuple[Layer, LeastTraffic]]") -> TrafficPoint:
     proved = all(found.status is Status.OPTIMAL for _, found in parts)
     return TrafficPoint(
         capacity,

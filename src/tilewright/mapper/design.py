@@ -29,7 +29,9 @@ from tilewright.mapper.processes import (
     solve_until,
     stop_on_interrupt,
 )
+from tilewright.mapper.question import Question
 from tilewright.mapper.result import LayerResult, Objective, Status, find_objective
+from tilewright.mapper.solved import SolvedLayers
 from tilewright.model.cost import Cost
 from tilewright.model.evaluate import evaluate
 from tilewright.tech import apply_technology, find_technology
@@ -374,6 +376,7 @@ def design_hierarchy(  # noqa: PLR0913
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: OnProgress = lambda _: None,
     known: Known | None = None,
+    solved: SolvedLayers | None = None,
 ) -> DesignResult:
     """Choose the memories of least energy for a network, and every layer's blocking on them.
 
@@ -389,6 +392,7 @@ def design_hierarchy(  # noqa: PLR0913
         on_progress: told after every layer.
         known: mappings of earlier searches with the same objective, of other networks or budgets:
             they are not searched again, and what is found is added.
+        solved: where answers are kept on disk; mappings that it knows are not searched again.
 
     Returns: `OPTIMAL` only if every hierarchy of the grid within the budget was either mapped with
     a certificate for every layer, or is excluded by a bound.
@@ -411,7 +415,7 @@ def design_hierarchy(  # noqa: PLR0913
     deadline = None if seconds is None else began + seconds
     memory: Known = {} if known is None else known
     rivals = [_Rival(h, chip) for h, chip in within]
-    hunt = _Hunt(network, goal, rivals, deadline, on_progress, memory)
+    hunt = _Hunt(network, goal, rivals, deadline, on_progress, solved, memory)
     hunt.recall()
     if jobs > 1:
         interrupted = _hunt_in_processes(hunt, jobs, should_stop)
@@ -516,6 +520,7 @@ class _Hunt:
     rivals: list[_Rival]
     deadline: float | None
     on_progress: OnProgress
+    solved_before: SolvedLayers | None
     known: Known = field(default_factory=dict[tuple[Workload, Hardware], LayerResult])
     points: list[DesignPoint] = field(default_factory=list[DesignPoint])
     best: DesignPoint | None = None
@@ -555,6 +560,25 @@ class _Hunt:
         tries = rival.tries.get(index, 0)
         open_layers = len(self.network.layers) - len(rival.found)
         return max(0.0, left) / (max(8, open_layers) if tries == 0 else 2)
+
+    def question(self, task: _Task) -> Question:
+        """What is asked of a mapper for a layer of a hierarchy."""
+        rival, index = task
+        workload = self.network.layers[index].workload
+        return Question(workload, rival.chip, self.objective, seconds=self.share(task))
+
+    def take_known(self, task: _Task) -> bool:
+        """Record a layer that was solved before; whether it was."""
+        before = self.solved_before
+        known = None if before is None else before.find(self.question(task))
+        if known is not None:
+            self.record(task, known)
+        return known is not None
+
+    def keep_proved(self, task: _Task, result: LayerResult) -> None:
+        """Keep what is proved; the rest holds for a share of time that does not come again."""
+        if self.solved_before is not None and result.status is not Status.BEST_FOUND:
+            self.solved_before.keep(self.question(task), result)
 
     def enough(self, task: _Task) -> float:
         """A bound of one layer that excludes its hierarchy: it need not be solved any further."""
@@ -709,15 +733,10 @@ def _hunt_here(hunt: _Hunt, should_stop: Callable[[], bool]) -> bool:
             task = hunt.next_task([])
             if task is None or stopped():
                 break
-            rival, index = task
-            result = solve_until(
-                hunt.network.layers[index].workload,
-                rival.chip,
-                hunt.objective,
-                enough=hunt.enough(task),
-                seconds=hunt.share(task),
-                should_stop=stopped,
-            )
+            if hunt.take_known(task):
+                continue
+            result = solve_until(hunt.question(task), enough=hunt.enough(task), should_stop=stopped)
+            hunt.keep_proved(task, result)
             hunt.record(task, result)
         return stopped()
 
@@ -736,15 +755,17 @@ def _hunt_in_processes(hunt: _Hunt, jobs: int, should_stop: Callable[[], bool]) 
                 task = hunt.next_task(list(running.values()))
                 if task is None:
                     break
-                rival, index = task
-                workload = hunt.network.layers[index].workload
-                ask = (workload, rival.chip, hunt.objective, hunt.share(task), hunt.enough(task))
-                running[pool.submit(solve_in_process, *ask)] = task
+                if hunt.take_known(task):
+                    continue
+                future = pool.submit(solve_in_process, hunt.question(task), hunt.enough(task))
+                running[future] = task
             if not running:
                 break
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
-                hunt.record(running.pop(future), future.result())
+                task, result = running.pop(future), future.result()
+                hunt.keep_proved(task, result)
+                hunt.record(task, result)
             if should_stop():
                 stop.set()
         interrupted = stop.is_set()

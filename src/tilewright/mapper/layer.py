@@ -1,17 +1,19 @@
 """The best mapping of one layer: proved where a proof is known, else the best that a search finds.
 
-Owns: `find_mapping`, which chooses the mapper.
+Owns: `find_mapping` and `solve_layer`, which choose the mapper.
 
 Non-goals: the mappers themselves (`mapper/optimal.py`, `mapper/search.py`).
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tilewright.ir.fix import Fix, parse_fix
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.verify_fix import verify_fix
 from tilewright.ir.workload import Workload
-from tilewright.mapper.result import LayerResult, Objective, Stop
+from tilewright.mapper.question import Question
+from tilewright.mapper.result import LayerResult, Objective, Stop, find_objective
 from tilewright.mapper.search import search_mapping
 from tilewright.model.convention import DEFAULT, Convention, find_convention
 
@@ -74,80 +76,64 @@ def find_mapping(  # noqa: PLR0913
     given = parse_fix(fix) if isinstance(fix, str) else fix
     if given is not None:
         verify_fix([workload], hardware, given, imperfect=imperfect, uneven=uneven)
-    return solve_layer(
-        workload,
-        hardware,
-        objective=objective,
-        convention=convention,
-        imperfect=imperfect,
-        uneven=uneven,
-        fix=given,
-        seconds=seconds,
-        seed=seed,
-        should_stop=should_stop,
-        on_progress=on_progress,
+    goal, rules = find_objective(objective), find_convention(convention)
+    asked = Question(
+        workload, hardware, goal, rules, imperfect, uneven, given, seconds=seconds, seed=seed
     )
+    return solve_layer(asked, should_stop=should_stop, on_progress=on_progress)
 
 
-def solve_layer(  # noqa: PLR0913
-    workload: Workload,
-    hardware: Hardware,
+def solve_layer(
+    question: Question,
     *,
-    objective: str | Objective,
-    convention: str | Convention,
-    imperfect: bool,
-    uneven: bool,
-    fix: Fix | None,
-    seconds: float | None,
-    seed: int,
-    should_stop: Stop,
-    on_progress: "OnProgress",
+    should_stop: Stop = lambda: False,
+    on_progress: "OnProgress" = lambda _: None,
 ) -> LayerResult:
-    """Find the best mapping of a layer with a fix that has been verified. See `find_mapping`."""
-    rules = find_convention(convention)
-    if uneven and seconds is None and rules == DEFAULT:
-        seconds = UNEVEN_SECONDS
-    if rules == DEFAULT and not imperfect and not (uneven and fix):
+    """Answer a question whose fix has been verified. See `find_mapping`."""
+    q = question
+    if q.uneven and q.seconds is None and q.convention == DEFAULT:
+        q = replace(q, seconds=UNEVEN_SECONDS)
+    if q.convention == DEFAULT and not q.imperfect and not (q.uneven and q.fix):
         from tilewright.mapper.optimal import find_optimal
         from tilewright.mapper.prepare import UncoveredError
 
         try:
             return find_optimal(
-                workload,
-                hardware,
-                objective=objective,
-                fix=fix,
-                uneven=uneven,
-                seconds=seconds,
+                q.workload,
+                q.hardware,
+                objective=q.objective,
+                fix=q.fix,
+                uneven=q.uneven,
+                seconds=q.seconds,
                 should_stop=should_stop,
                 on_progress=on_progress,
             )
         except UncoveredError:
             pass
-    if rules == DEFAULT and (imperfect or uneven):
+    if q.convention == DEFAULT and (q.imperfect or q.uneven):
         from tilewright.mapper.relaxed import find_relaxed
 
         return find_relaxed(
-            workload,
-            hardware,
-            objective=objective,
-            imperfect=imperfect,
-            uneven=uneven,
-            fix=fix,
-            seconds=seconds,
-            seed=seed,
+            q.workload,
+            q.hardware,
+            objective=q.objective,
+            imperfect=q.imperfect,
+            uneven=q.uneven,
+            fix=q.fix,
+            seconds=q.seconds,
+            seed=q.seed,
             should_stop=should_stop,
             on_progress=on_progress,
         )
     return search_mapping(
-        workload,
-        hardware,
-        objective=objective,
-        convention=rules,
-        imperfect=imperfect,
-        uneven=uneven,
-        fix=fix,
-        seconds=seconds,
-        seed=seed,
+        q.workload,
+        q.hardware,
+        objective=q.objective,
+        convention=q.convention,
+        imperfect=q.imperfect,
+        uneven=q.uneven,
+        fix=q.fix,
+        seconds=q.seconds,
+        seed=q.seed,
         should_stop=should_stop,
     )

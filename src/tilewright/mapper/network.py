@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Event as ThreadEvent
 from threading import Thread
 from types import FrameType
@@ -21,10 +20,11 @@ from typing import TYPE_CHECKING, Protocol
 from tilewright.ir.fix import Fix, parse_fix
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.verify_fix import verify_fix
-from tilewright.ir.workload import Layer, Network
+from tilewright.ir.workload import Network
 from tilewright.mapper.layer import solve_layer
+from tilewright.mapper.question import Question
 from tilewright.mapper.result import LayerResult, NetworkResult, Objective, find_objective
-from tilewright.mapper.solved import Question, SolvedLayers
+from tilewright.mapper.solved import SolvedLayers
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.convention import DEFAULT, Convention, find_convention
 
@@ -48,50 +48,6 @@ class _News(Protocol):
 
     def put(self, obj: "tuple[str, Progress] | None") -> None: ...
     def get(self) -> "tuple[str, Progress] | None": ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What is asked of a process, the same for every layer."""
-
-    hardware: Hardware
-    objective: Objective
-    convention: Convention
-    imperfect: bool
-    uneven: bool
-    fix: Fix | None
-    seconds: float | None
-    seed: int
-
-    def question(self, layer: Layer) -> Question:
-        """What decides a layer's answer."""
-        return Question(
-            layer.workload,
-            self.hardware,
-            self.objective,
-            self.convention,
-            self.imperfect,
-            self.uneven,
-            self.fix,
-            self.seconds,
-            self.seed,
-        )
-
-    def solve(self, layer: Layer, stop: _Event, on_progress: OnLayerProgress) -> LayerResult:
-        found = solve_layer(
-            layer.workload,
-            self.hardware,
-            objective=self.objective,
-            convention=self.convention,
-            imperfect=self.imperfect,
-            uneven=self.uneven,
-            fix=self.fix,
-            seconds=self.seconds,
-            seed=self.seed,
-            should_stop=stop.is_set,
-            on_progress=lambda progress: on_progress(layer.workload.name, progress),
-        )
-        return found.repeated(layer.repeat)
 
 
 def map_network(  # noqa: PLR0913
@@ -144,8 +100,16 @@ def map_network(  # noqa: PLR0913
     if given is not None:
         layers = [layer.workload for layer in network.layers]
         verify_fix(layers, hardware, given, imperfect=imperfect, uneven=uneven)
-    task = _Task(hardware, goal, rules, imperfect, uneven, given, share, seed)
-    found, interrupted = _solve(network.layers, task, count, solved, on_layer, on_progress)
+    asked = [
+        Question(layer.workload, hardware, goal, rules, imperfect, uneven, given, share, seed)
+        for layer in network.layers
+    ]
+    repeats = [layer.repeat for layer in network.layers]
+
+    def tell(index: int, result: LayerResult) -> None:
+        on_layer(result.repeated(repeats[index]))
+
+    found, interrupted = _solve(asked, count, solved, tell, on_progress)
     space = Mapspace(network.layers[0].workload, hardware, imperfect, uneven, given)
     return NetworkResult(
         network,
@@ -153,7 +117,7 @@ def map_network(  # noqa: PLR0913
         rules,
         goal,
         space.title,
-        tuple(found[i] for i in sorted(found)),
+        tuple(found[i].repeated(repeats[i]) for i in sorted(found)),
         time.monotonic() - began,
         seed,
         interrupted,
@@ -164,43 +128,41 @@ def map_network(  # noqa: PLR0913
 Found = tuple[dict[int, LayerResult], bool]
 
 
-def _solve(  # noqa: PLR0913, PLR0917
-    layers: tuple[Layer, ...],
-    task: _Task,
+def _solve(
+    asked: list[Question],
     count: int,
     solved: SolvedLayers | None,
-    on_layer: OnLayer,
+    tell: OnResult,
     on_progress: OnLayerProgress,
 ) -> Found:
-    """All layers, by index; those that were solved before are not solved again."""
+    """All answers, by index; those that were found before are not searched again."""
     found: dict[int, LayerResult] = {}
-    for index, layer in enumerate(layers if solved else ()):
-        known = solved.find(task.question(layer)) if solved else None
+    for index, question in enumerate(asked if solved else ()):
+        known = solved.find(question) if solved else None
         if known is not None:
-            found[index] = known.repeated(layer.repeat)
-            on_layer(found[index])
-    rest = {index: layer for index, layer in enumerate(layers) if index not in found}
+            found[index] = known
+            tell(index, known)
+    rest = {index: question for index, question in enumerate(asked) if index not in found}
     if not rest:
         return found, False
 
     def take(index: int, result: LayerResult) -> None:
-        found[index] = result
         if solved:
-            solved.keep(task.question(layers[index]), result)
-        on_layer(result)
+            solved.keep(asked[index], result)
+        found[index] = result
+        tell(index, result)
 
-    solve = _solve_here if count == 1 or len(rest) == 1 else _solve_in_processes
-    return found, solve(rest, task, min(count, len(rest)), take, on_progress)
+    if count == 1 or len(rest) == 1:
+        return found, _solve_here(rest, take, on_progress)
+    return found, _solve_in_processes(rest, min(count, len(rest)), take, on_progress)
 
 
-def _solve_here(
-    layers: dict[int, Layer], task: _Task, _: int, take: OnResult, on_progress: OnLayerProgress
-) -> bool:
-    """Solve layers one by one; whether that was interrupted."""
+def _solve_here(asked: dict[int, Question], take: OnResult, on_progress: OnLayerProgress) -> bool:
+    """Answer one by one; whether that was interrupted."""
     stop = ThreadEvent()
     with _stop_on_interrupt(stop):
-        for index, layer in layers.items():
-            result = task.solve(layer, stop, on_progress)
+        for index, question in asked.items():
+            result = _answer(question, stop, on_progress)
             if result.cost or not result.interrupted:
                 take(index, result)
             if result.interrupted:
@@ -208,20 +170,29 @@ def _solve_here(
     return False
 
 
+def _answer(question: Question, stop: _Event, on_progress: OnLayerProgress) -> LayerResult:
+    name = question.workload.name
+    return solve_layer(
+        question,
+        should_stop=stop.is_set,
+        on_progress=lambda progress: on_progress(name, progress),
+    )
+
+
 def _solve_in_processes(
-    layers: dict[int, Layer], task: _Task, count: int, take: OnResult, on_progress: OnLayerProgress
+    asked: dict[int, Question], count: int, take: OnResult, on_progress: OnLayerProgress
 ) -> bool:
-    """Solve layers side by side; whether that was interrupted."""
+    """Answer side by side; whether that was interrupted."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     news: _News = context.Queue()
     with (
         _listening(news, on_progress),
-        ProcessPoolExecutor(count, context, _prepare_process, (task, stop, news)) as pool,
+        ProcessPoolExecutor(count, context, _prepare_process, (stop, news)) as pool,
         _stop_on_interrupt(stop) as interrupted,
     ):
         futures: dict[Future[LayerResult], int] = {
-            pool.submit(_solve_in_process, layer): index for index, layer in layers.items()
+            pool.submit(_answer_in_process, question): index for index, question in asked.items()
         }
         for future in as_completed(futures):
             result = future.result()
@@ -265,20 +236,20 @@ def _listening(news: _News, on_progress: OnLayerProgress) -> Generator[None]:
         listener.join()
 
 
-_process: tuple[_Task, _Event, _News] | None = None
+_process: tuple[_Event, _News] | None = None
 
 
-def _prepare_process(task: _Task, stop: _Event, news: _News) -> None:
+def _prepare_process(stop: _Event, news: _News) -> None:
     global _process  # noqa: PLW0603 - an event reaches a process when it starts, or not at all
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _process = task, stop, news
+    _process = stop, news
 
 
-def _solve_in_process(layer: Layer) -> LayerResult:
+def _answer_in_process(question: Question) -> LayerResult:
     assert _process is not None
-    task, stop, news = _process
+    stop, news = _process
 
     def report(name: str, progress: "Progress") -> None:
         news.put((name, progress))
 
-    return task.solve(layer, stop, report)
+    return _answer(question, stop, report)

@@ -10,23 +10,21 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext
 from threading import Event as ThreadEvent
 from typing import TYPE_CHECKING, Protocol
 
-from tilewright.ir.hardware import Hardware
-from tilewright.ir.workload import Workload
-from tilewright.mapper.layer import find_mapping
-from tilewright.mapper.result import LayerResult, Objective, Stop
+from tilewright.mapper.layer import solve_layer
+from tilewright.mapper.question import Question
+from tilewright.mapper.result import LayerResult, Stop
+from tilewright.mapper.solved import SolvedLayers
 
 if TYPE_CHECKING:
     from tilewright.mapper.optimal import Progress
 
-Ask = tuple[Workload, Hardware]
-"""A layer, and the chip to map it on."""
 OnResult = Callable[[int, LayerResult], None]
 
 
@@ -66,30 +64,14 @@ def _prepare(stop: StopEvent) -> None:
     _stop_of_process = stop
 
 
-def solve_in_process(
-    workload: Workload,
-    chip: Hardware,
-    objective: Objective,
-    seconds: float | None,
-    enough: float = math.inf,
-) -> LayerResult:
+def solve_in_process(question: Question, enough: float = math.inf) -> LayerResult:
     """Map a layer, in a process of `make_pool`: see `solve_until`."""
     stop = _stop_of_process
     assert stop is not None
-    return solve_until(
-        workload, chip, objective, enough=enough, seconds=seconds, should_stop=stop.is_set
-    )
+    return solve_until(question, enough=enough, should_stop=stop.is_set)
 
 
-def solve_until(  # noqa: PLR0913
-    workload: Workload,
-    chip: Hardware,
-    objective: Objective,
-    *,
-    enough: float,
-    seconds: float | None,
-    should_stop: Stop,
-) -> LayerResult:
+def solve_until(question: Question, *, enough: float, should_stop: Stop) -> LayerResult:
     """Map a layer, until it is proved that nothing is below `enough`, in the objective's unit."""
     seen = False
 
@@ -97,81 +79,71 @@ def solve_until(  # noqa: PLR0913
         nonlocal seen
         seen = seen or progress.lower_bound >= enough
 
-    return find_mapping(
-        workload,
-        chip,
-        objective=objective,
-        seconds=seconds,
-        should_stop=lambda: seen or should_stop(),
-        on_progress=look,
-    )
+    return solve_layer(question, should_stop=lambda: seen or should_stop(), on_progress=look)
 
 
-def solve_all(  # noqa: PLR0913
-    asks: Sequence[Ask],
+def solve_all(
+    questions: Sequence[Question],
     *,
-    objective: Objective,
-    seconds: Sequence[float | None],
     jobs: int = 1,
+    solved: SolvedLayers | None = None,
     should_stop: Stop = lambda: False,
     on_result: OnResult = lambda _, __: None,
 ) -> bool:
     """Map layers on chips, several side by side.
 
     Args:
-        asks: what to map, and on what.
-        objective: what each mapping minimises.
-        seconds: for each; `None` until it is proved.
+        questions: what to map, on what, and how long; fixes are verified already.
         jobs: processes; with 1, this one.
+        solved: where answers are kept; what it knows is not searched again.
         should_stop: asked now and then.
-        on_result: called with the place in `asks` and the result, as they come.
+        on_result: called with the place in `questions` and the result, as they come.
 
     Returns: whether it was stopped before its end; then some results are missing, and the last
     ones may be less than the best.
     """
-    if jobs > 1 and len(asks) > 1:
-        return _solve_in_processes(asks, objective, seconds, jobs, should_stop, on_result)
-    return _solve_here(asks, objective, seconds, should_stop, on_result)
+    rest: dict[int, Question] = {}
+    for place, question in enumerate(questions):
+        known = None if solved is None else solved.find(question)
+        if known is None:
+            rest[place] = question
+        else:
+            on_result(place, known)
+
+    def take(place: int, result: LayerResult) -> None:
+        if solved is not None:
+            solved.keep(questions[place], result)
+        on_result(place, result)
+
+    if jobs > 1 and len(rest) > 1:
+        return _solve_in_processes(rest, jobs, should_stop, take)
+    return _solve_here(rest, should_stop, take)
 
 
-def _solve_here(
-    asks: Sequence[Ask],
-    objective: Objective,
-    seconds: Sequence[float | None],
-    should_stop: Stop,
-    on_result: OnResult,
-) -> bool:
+def _solve_here(asked: Mapping[int, Question], should_stop: Stop, on_result: OnResult) -> bool:
     stop = ThreadEvent()
     with stop_on_interrupt(stop):
 
         def stopped() -> bool:
             return stop.is_set() or should_stop()
 
-        for place, (workload, chip) in enumerate(asks):
+        for place, question in asked.items():
             if stopped():
                 return True
-            found = find_mapping(
-                workload, chip, objective=objective, seconds=seconds[place], should_stop=stopped
-            )
+            found = solve_layer(question, should_stop=stopped)
             if found.cost is not None or not found.interrupted:
                 on_result(place, found)
         return stopped()
 
 
-def _solve_in_processes(  # noqa: PLR0913, PLR0917
-    asks: Sequence[Ask],
-    objective: Objective,
-    seconds: Sequence[float | None],
-    jobs: int,
-    should_stop: Stop,
-    on_result: OnResult,
+def _solve_in_processes(
+    asked: Mapping[int, Question], jobs: int, should_stop: Stop, on_result: OnResult
 ) -> bool:
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with make_pool(jobs, context, stop) as pool, stop_on_interrupt(stop):
         futures: dict[Future[LayerResult], int] = {
-            pool.submit(solve_in_process, workload, chip, objective, seconds[place]): place
-            for place, (workload, chip) in enumerate(asks)
+            pool.submit(solve_in_process, question): place for place, question in asked.items()
         }
         for future in as_completed(futures):
             found = future.result()

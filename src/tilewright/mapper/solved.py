@@ -1,6 +1,6 @@
 """Layers that were solved before, kept on disk.
 
-Owns: `Question`, all that decides an answer, and `SolvedLayers`, answers in an SQLite file.
+Owns: `SolvedLayers`, answers in an SQLite file, and what they are found again by.
 
 A mapping found there is priced anew, and dropped unless it costs what was proved: an answer is
 never trusted, only remembered. Several processes may use the file at once.
@@ -20,12 +20,10 @@ from typing import TypeVar, cast
 
 from tilewright.errors import TilewrightError, Violation
 from tilewright.folders import cache_folder
-from tilewright.ir.fix import Fix, format_fix
-from tilewright.ir.hardware import Hardware
+from tilewright.ir.fix import format_fix
 from tilewright.ir.mapping import format_mapping, parse_mapping
-from tilewright.ir.workload import Workload
-from tilewright.mapper.result import LayerResult, Objective, Status
-from tilewright.model.convention import Convention
+from tilewright.mapper.question import Question
+from tilewright.mapper.result import LayerResult, Status
 from tilewright.model.evaluate import evaluate
 
 T = TypeVar("T")
@@ -35,35 +33,6 @@ MOST_ANSWERS = 50_000
 _SECONDS_TO_WAIT = 5.0
 _TABLE = "CREATE TABLE IF NOT EXISTS solved (key TEXT PRIMARY KEY, answer TEXT NOT NULL)"
 _DROP = "DELETE FROM solved WHERE rowid <= (SELECT max(rowid) FROM solved) - ?"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What decides the answer for a layer; the arguments of `find_mapping`."""
-
-    workload: Workload
-    hardware: Hardware
-    objective: Objective
-    convention: Convention
-    imperfect: bool
-    uneven: bool
-    fix: Fix | None
-    seconds: float | None
-    seed: int
-
-    def key(self, *, proved: bool) -> str:
-        """A name for the question; what is proved depends on neither time nor chance."""
-        parts = [
-            _spell(replace(self.workload, name="")),
-            _spell(replace(self.hardware, name="", source="")),
-            self.objective.value,
-            _spell(self.convention),
-            f"imperfect {self.imperfect}, uneven {self.uneven}",
-            "" if self.fix is None else format_fix(self.fix),
-            "" if proved else f"{self.seconds} s, seed {self.seed}",
-            _sources(),
-        ]
-        return sha256("\0".join(parts).encode()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -81,7 +50,7 @@ class SolvedLayers:
 
     def find(self, question: Question) -> LayerResult | None:
         """The answer that was kept, priced anew; `None` if there is none."""
-        keys = [question.key(proved=proved) for proved in (True, False)]
+        keys = [question_key(question, proved=proved) for proved in (True, False)]
         rows = self._run(
             lambda database: database.execute(
                 "SELECT answer FROM solved WHERE key IN (?, ?)", keys
@@ -94,7 +63,7 @@ class SolvedLayers:
         """Keep an answer, unless the search was interrupted."""
         if result.interrupted:
             return
-        key = question.key(proved=result.status is not Status.BEST_FOUND)
+        key = question_key(question, proved=result.status is not Status.BEST_FOUND)
 
         def insert(database: sqlite3.Connection) -> None:
             row = key, _write(result)
@@ -133,6 +102,34 @@ class SolvedLayers:
     def _give_up(self, error: Exception) -> None:
         self._is_usable = False
         self.on_trouble(f"{self.file}: {error}; solved layers are not kept")
+
+
+def recall_or_solve(
+    solved: SolvedLayers | None, question: Question, solve: Callable[[Question], LayerResult]
+) -> LayerResult:
+    """The answer that was kept; else a new one, which is kept."""
+    known = None if solved is None else solved.find(question)
+    if known is not None:
+        return known
+    result = solve(question)
+    if solved is not None:
+        solved.keep(question, result)
+    return result
+
+
+def question_key(question: Question, *, proved: bool) -> str:
+    """A name for a question; what is proved depends on neither time nor chance."""
+    parts = [
+        _spell(replace(question.workload, name="")),
+        _spell(replace(question.hardware, name="", source="")),
+        question.objective.value,
+        _spell(question.convention),
+        f"imperfect {question.imperfect}, uneven {question.uneven}",
+        "" if question.fix is None else format_fix(question.fix),
+        "" if proved else f"{question.seconds} s, seed {question.seed}",
+        _sources(),
+    ]
+    return sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _write(result: LayerResult) -> str:

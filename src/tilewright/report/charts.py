@@ -213,11 +213,13 @@ def curve(mapspaces: Sequence[str]) -> Json:
     }
 
 
-def front(first: str, second: str, titles: dict[str, str]) -> Json:
+def front(first: str, second: str, titles: dict[str, str], *, steps: bool = True) -> Json:
     """Designs in the plane of two metrics: rows have every metric, `label`, `design`, `on`.
 
-    The signals `first` and `second` name the metrics that are drawn.
+    The signals `first` and `second` name the metrics that are drawn. With `steps` the line has
+    corners: between two designs of a front nothing better than either is known.
     """
+    line = {"type": "line", "stroke": "var(--s1)", "strokeOpacity": 0.5}
     return {
         "description": "Designs by two of their metrics; no design found beats one of the front "
         "in both metrics that were swept.",
@@ -241,7 +243,7 @@ def front(first: str, second: str, titles: dict[str, str]) -> Json:
         "layer": [
             {
                 "transform": [{"filter": "datum.on"}],
-                "mark": {"type": "line", "stroke": "var(--s1)", "strokeOpacity": 0.5},
+                "mark": line | ({"interpolate": "step-after"} if steps else {}),
                 "encoding": {"order": {"field": "x"}},
             },
             {
@@ -269,14 +271,15 @@ def front(first: str, second: str, titles: dict[str, str]) -> Json:
 
 
 def _metric(field: str, signal: str, title: str) -> Json:
-    plain = f"{signal} === 'area_mm2' || {signal} === 'power_w'"
+    plain = f"indexof(['area_mm2', 'power_w', 'latency_s'], {signal}) >= 0"
     return {
         "field": field,
         "type": "quantitative",
         "scale": {"zero": False, "nice": True, "padding": 14},
         "title": title,
         "axis": {
-            "labelExpr": f"format(datum.value, {plain} ? '.3~g' : '.4~s')",
+            # No metric is below zero; the axis is, where points on it need room.
+            "labelExpr": f"datum.value < 0 ? '' : format(datum.value, {plain} ? '.3~g' : '.4~s')",
             "tickCount": 6,
         },
     }

@@ -129,10 +129,11 @@ def _notes(result: DesignResult) -> Text:
     if result.status is not Status.OPTIMAL:
         proof = f"best found, at most {result.gap or 0.0:.1%} above the least of the grid"
     stopped = "; stopped" if result.interrupted else ""
-    levels = ", ".join(map(str, sorted(set(grid.levels))))
+    counts = sorted(set(grid.levels))
+    levels = f"{', '.join(map(str, counts))} {'level' if counts == [1] else 'levels'}"
     return Text(
         f"{proof}{stopped}\n"
-        f"grid: {levels} levels, each of {len(set(grid.capacities))} capacities from {low} to "
+        f"grid: {levels}, each of {len(set(grid.capacities))} capacities from {low} to "
         f"{high}, words of {', '.join(map(str, sorted(set(grid.word_bits))))} bits; "
         f"{result.candidates:,} hierarchies within {' and '.join(budgets) or 'no budget'}, "
         f"{len(result.points)} of them mapped, {result.solved} layers in all\n"

@@ -257,7 +257,11 @@ _UNITS = (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3), ("pJ", 1.0))
 def scale_energy(designs: Sequence[Json]) -> str:
     """Bring the energy rows of all designs to one unit, that of the costliest layer; returns it."""
     rows = [row for design in designs for row in design["rows"]["energy"]]
-    most = max((row["value"] for row in rows), default=0.0)
+    bars: dict[tuple[int, int], float] = {}
+    for number, design in enumerate(designs):
+        for row in design["rows"]["energy"]:
+            bars[number, row["key"]] = bars.get((number, row["key"]), 0.0) + row["value"]
+    most = max(bars.values(), default=0.0)
     unit, scale = next((each for each in _UNITS if most >= each[1]), _UNITS[-1])
     for row in rows:
         row["value"] /= scale

@@ -3,6 +3,7 @@
 Owns: the views of `codesign`, `design`, `curve` and `cores`, and the chart that one chooses from.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from tilewright.ir.quantity import format_bytes
@@ -20,6 +21,13 @@ METRICS = {
     "area_mm2": "area in mm²",
     "edp": "EDP in pJ·cycles",
 }
+_WRITTEN: dict[str, Callable[[float], str]] = {
+    "latency_s": duration,
+    "energy_pj": energy,
+    "power_w": lambda watt: f"{watt:.3g} W",
+    "area_mm2": lambda area: f"{area:.3g} mm²",
+    "edp": lambda edp: f"{edp:.3g} pJ·cycles",
+}
 _KEYS = {
     "latency": "latency_s",
     "energy": "energy_pj",
@@ -32,10 +40,13 @@ _KEYS = {
 def codesign(document: Json) -> Json:
     """The front; a point has its chip, its layers, their mappings."""
     points = entries(document, "front")
-    designs = [_point(document, point, number) for number, point in enumerate(points)]
     first = _KEYS.get(document.get("versus") or "area", "area_mm2")
     second = _KEYS.get(document.get("objective", ""), "latency_s")
     first = first if first != second else "power_w"
+    designs = [
+        _point(document, point, f"{number}: {_named_by(point, first, second)}")
+        for number, point in enumerate(points, start=1)
+    ]
     networks = ", ".join(str(each.get("name")) for each in entries(document, "networks"))
     space = entry(document, "space")
     certified = sum(bool(point.get("certified")) for point in points)
@@ -49,7 +60,7 @@ def codesign(document: Json) -> Json:
         fact("Layers proved by the mapper", "count", document.get("solved")),
     ]
     bounds = entry(document, "bounds")
-    notes = [f"At most {bound:g} of {METRICS.get(key, key)}." for key, bound in bounds.items()]
+    notes = [_bound_note(METRICS.get(key, key), bound) for key, bound in bounds.items()]
     return {
         "title": f"{networks or 'networks'} on {space.get('name', 'a space of chips')}",
         "facts": [each for each in facts if each],
@@ -59,9 +70,20 @@ def codesign(document: Json) -> Json:
     }
 
 
-def _point(document: Json, point: Json, number: int) -> Json:
+def _bound_note(metric: str, bound: float) -> str:
+    name, _, unit = metric.partition(" in ")
+    return f"{name[:1].upper()}{name[1:]} is at most {bound:g} {unit}.".replace(" .", ".")
+
+
+def _named_by(point: Json, *metrics: str) -> str:
+    """A point by its metrics, in words; the chip's own name is long."""
+    parts = [_WRITTEN[metric](point[metric]) for metric in metrics if point.get(metric) is not None]
+    return ", ".join(parts) or "a chip"
+
+
+def _point(document: Json, point: Json, name: str) -> Json:
     chip = _with_instances(entry(point, "hardware"))
-    design = design_of(document, chip, entries(point, "layers"), f"{number + 1}: {chip['name']}")
+    design = design_of(document, chip, entries(point, "layers"), name)
     status = "best of the space" if point.get("certified") else "best found"
     if point.get("proved_on_chip") and not point.get("certified"):
         status = "mappings proved on this chip"
@@ -84,7 +106,7 @@ def _if(value: float | None, written: Any) -> str | None:
 def _chip_gap(point: Json) -> str:
     key = _KEYS.get(point.get("objective", ""), "")
     value, bound = point.get(key), point.get("lower_bound_on_chip")
-    if not value or bound is None or bound >= value:
+    if not value or not bound or bound >= value:
         return ""
     return f"on this chip at most {percent(1 - bound / value)} better"
 
@@ -300,11 +322,14 @@ def cores(document: Json) -> Json:
     designs: list[Json] = []
     rows: list[Json] = []
     for number, point in enumerate(points):
-        name, total = f"{point['cores']} cores", point["total"]
+        name, total = (
+            "one core" if point["cores"] == 1 else f"{point['cores']} cores",
+            point["total"],
+        )
         layers = [
             {"name": layer["name"]} | _best_choice(layer) for layer in entries(point, "layers")
         ]
-        found = design_of(document, None, layers, name)
+        found = design_of(document, chip_of(point), layers, name)
         found["facts"] = [
             fact("Energy", "energy", total["energy_pj"]),
             fact("Time", "cycles", total["cycles"], f"{total.get('speedup') or 1:.2f} × one core"),
@@ -320,7 +345,7 @@ def cores(document: Json) -> Json:
         "noun": "number of cores",
         "note": "Choose a number of cores: the layers below are divided for it.",
         "rows": rows,
-        "spec": charts.front("cycles", "energy_pj", axes),
+        "spec": charts.front("cycles", "energy_pj", axes, steps=False),
         "chosen": 0,
     }
     facts = [fact("Numbers of cores", "count", len(points))]

@@ -48,16 +48,17 @@ class Explorer:
 
     folder: Path
     jobs: Jobs
+    keeps_solved: bool = True
     uploads: dict[str, Path] = field(default_factory=dict[str, Path])
 
 
-def make_app(guard: Guard) -> Starlette:
-    """The application, behind its guard."""
+def make_app(guard: Guard, *, keeps_solved: bool = True) -> Starlette:
+    """The application, behind its guard; jobs use solved layers, and keep them, unless told not."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         with TemporaryDirectory(prefix="tilewright-") as folder:
-            app.state.explorer = explorer = Explorer(Path(folder), Jobs())
+            app.state.explorer = explorer = Explorer(Path(folder), Jobs(), keeps_solved)
             yield
             await explorer.jobs.close()
 
@@ -226,6 +227,7 @@ def _job_request(asked: Json, explorer: Explorer) -> Json | Response:
     objectives = [each.value for each in Objective]
     objective = asked.get("objective") if asked.get("objective") in objectives else objectives[0]
     found: Json = {"verb": verb, "network": network, "layer": layer, "chip": chip}
+    found["keeps_solved"] = explorer.keeps_solved
     found |= {
         "seconds": seconds,
         "objective": objective,

@@ -87,6 +87,7 @@ def map_layers(request: Json) -> Json:
     """The best mapping of every layer."""
     from tilewright.mapper.network import map_network
     from tilewright.mapper.result import LayerResult
+    from tilewright.mapper.solved import SolvedLayers
 
     network = _network(request)
     chip = parse_hardware(Source(CHIP_FILE, request["chip"]))
@@ -114,6 +115,7 @@ def map_layers(request: Json) -> Json:
         imperfect=bool(request.get("imperfect")),
         seconds=request.get("seconds"),
         jobs=1,
+        solved=SolvedLayers() if request.get("keeps_solved") else None,
         on_layer=on_layer,
         on_progress=on_progress,
     )

@@ -84,7 +84,7 @@
         { class: "block-head" },
         el("strong", {}, block.memory),
         el("span", { class: "muted" }, many),
-        el("span", { class: "muted room" }, roomText(tiles, room))
+        el("span", { class: "muted room" }, roomText(tiles, room, level.memory))
       ),
       tiles.length && room ? fill(work, tiles, room) : null,
       el(
@@ -124,9 +124,9 @@
       .map(([dim, factor]) => (factor > 1 ? `${factor}${dim}` : dim))
       .join("+");
 
-  const roomText = (tiles, room) => {
+  const roomText = (tiles, room, isKnown) => {
     const used = tiles.reduce((sum, tile) => sum + tile.bits, 0) / 8;
-    if (!room) return tiles.length ? `${tw.bytes(used)}, unlimited` : "";
+    if (!room) return tiles.length ? `${tw.bytes(used)}${isKnown ? ", unlimited" : ""}` : "";
     return `${tw.bytes(used)} of ${tw.bytes(room / 8)}, ${tw.percent((8 * used) / room)}`;
   };
 
@@ -320,7 +320,7 @@
       const { steps, total, complete } = this.walked;
       const shown = steps.length - (complete ? 1 : 0);
       const whole = complete
-        ? `All ${tw.count(total)} steps of the loops outside ${this.memory}'s tiles, then the end.`
+        ? `${total === 1 ? "The one step" : `All ${tw.count(total)} steps`} of the loops outside ${this.memory}'s tiles, then the end.`
         : `The first ${tw.count(shown)} of ${tw.count(total)} steps of the loops outside ${this.memory}'s tiles.`;
       return `${whole} Words are those of one instance, by the rule “${this.rules.reuse}”.`;
     }

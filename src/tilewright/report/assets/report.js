@@ -174,7 +174,7 @@
           level.instances ? tw.count(level.instances) : null,
           text,
           level.word_bits ? `${level.word_bits} bits` : null,
-          level.read_pj === null || level.read_pj === undefined ? null : `${Number(level.read_pj.toPrecision(4))} pJ`,
+          !level.read_pj ? null : `${Number(level.read_pj.toPrecision(4))} pJ`,
           rate ? String(rate) : null,
           below,
         ];
