@@ -495,3 +495,111 @@ def test_tiles_of_blocks_that_are_left_out_wrongly_are_seen(
 
     monkeypatch.setattr(prepare, "_first_block", outermost)
     fail_to_agree(RELAXED[0])
+
+
+def test_shares_of_padded_ranks_that_are_too_large_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tilewright.mapper import listing
+
+    fanout = Fanout(2, 3, x_dims=("P",), y_dims=("R",))
+    outer = Level("DRAM", read_pj=64, write_pj=64, fanout=fanout)
+    inner = Level("RF", 112, read_pj=1, write_pj=1, keeps=frozenset("WIO"))
+    spaces = [Space(layer, Hardware("padded", (outer, inner))) for layer in PADDED]
+    list(map(compare, spaces))
+    right: Callable[..., Any] = listing.rank_shares
+
+    def too_high(*args: object) -> tuple[Any, Any]:
+        moved, alone = right(*args)
+        return 3.0 * moved, 3.0 * alone
+
+    monkeypatch.setattr(listing, "rank_shares", too_high)
+    with pytest.raises(AssertionError):
+        list(map(compare, spaces))
+
+
+PADDED = [
+    conv2d("padded", K=2, C=1, P=4, Q=1, R=3, padding=(1, 0)),
+    conv2d("strided", K=1, C=2, P=4, Q=1, R=3, stride=(2, 1), padding=(1, 0)),
+]
+
+
+@pytest.mark.parametrize("kind", [KINDS[1], KINDS[2], RELAXED[1]], ids=str)
+def test_a_bound_of_what_is_outside_that_is_too_high_is_seen(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tilewright.mapper import kernels
+
+    right: Callable[..., None] = kernels.fill_outside
+
+    def too_high(*args: Any) -> None:
+        right(*args)
+        args[5][:] *= 1.5
+
+    monkeypatch.setattr(kernels, "fill_outside", too_high)
+    fail_to_agree(kind)
+
+
+def test_operands_that_are_not_expected_to_wait_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tilewright.mapper.prepare import Preparation
+
+    make: Callable[..., Any] = Preparation.template
+
+    def never(self: Preparation, *args: object) -> Any:
+        template = make(self, *args)
+        if template is not None:
+            template.may_wait[:] = False
+        return template
+
+    monkeypatch.setattr(Preparation, "template", never)
+    fail_to_agree(KINDS[1])
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_choices_that_are_ordered_first_are_not_missed(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every mapspace counts as large: choices are ordered, and left out, by their own bound."""
+    from tilewright.mapper import optimal
+
+    monkeypatch.setattr(optimal, "_LARGE", 0)
+    for seed in range(FEW):
+        compare(random_space(kind, seed, 4_000))
+
+
+def test_choices_that_are_left_out_wrongly_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tilewright.mapper import optimal
+    from tilewright.mapper.prepare import Blocks, Preparation
+
+    right = Preparation.least_energy
+
+    def too_high(self: Preparation, blocks: Blocks) -> float:
+        return 1.5 * right(self, blocks)
+
+    monkeypatch.setattr(optimal, "_LARGE", 0)
+    monkeypatch.setattr(Preparation, "least_energy", too_high)
+    fail_to_agree(KINDS[3])
+
+
+def test_a_search_that_is_stopped_early_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices to come bound what is not found, as soon as they are ordered."""
+    from tilewright.mapper import optimal
+    from tilewright.mapper.prepare import Preparation
+
+    layer = conv2d("row", K=8, C=8, P=8, Q=8, R=3, S=3)
+    hurried: list[bool] = []
+    monkeypatch.setattr(optimal, "_LARGE", 0)
+    make: Callable[..., Any] = Preparation.template
+
+    def stopping(self: Preparation, *args: object) -> Any:
+        hurried.append(True)
+        return make(self, *args)
+
+    monkeypatch.setattr(Preparation, "template", stopping)
+    chip = standing_chip(3)
+    whole = optimal.find_optimal(layer, chip)
+    early = optimal.find_optimal(layer, chip, should_stop=lambda: len(hurried) % 3 == 2)
+    assert early.status is Status.BEST_FOUND
+    assert early.lower_bound is not None
+    assert whole.lower_bound is not None
+    assert 0.2 * whole.lower_bound <= early.lower_bound <= whole.lower_bound

@@ -89,6 +89,8 @@ _BETTER = 0.998
 """A best found below that share of the last one makes bounds worth computing again."""
 _MOST_HELD = 1_000_000
 """Tiles that are held for all choices together; others are listed when a choice is searched."""
+_LARGE = 300_000
+"""Tiles of a mapspace from which on choices of bypasses are ordered before their lists are made."""
 _PATIENT = 0.5
 """Seconds of preparation after which a first mapping is looked for, to keep further lists short."""
 _PAUSE = 0.5
@@ -303,7 +305,8 @@ class _Hunt:
                 continue
             held += len(choice.template.tiles)
             self.choices.append(choice if held <= _MOST_HELD else _without_lists(choice))
-            if self.best is None and time.monotonic() - self.began > _PATIENT:
+            patient = time.monotonic() - self.began <= _PATIENT and not self._is_large
+            if self.best is None and not patient:
                 self._find_any([(least, choice)], self.objective, limits, least)
         self._search(self.objective, limits)
         if self.best is None:
@@ -385,9 +388,44 @@ class _Hunt:
         else:
             limits[3] = self.best.edp * (1 + _SLACK)
 
+    @property
+    def _is_large(self) -> bool:
+        """Whether lists of tiles are so long that it pays to order choices before making any."""
+        return int(np.prod(self.preparation.counts)) >= _LARGE
+
+    def _ordered(self) -> Iterator[Blocks]:
+        """Every choice; in large mapspaces the most promising first, without the hopeless ones."""
+        if not self._is_large:
+            yield from self.preparation.choices()
+            return
+        floors: list[tuple[float, Blocks]] = []
+        for blocks in self.preparation.choices():
+            self._check_time()
+            floors.append((self.preparation.least_energy(blocks), blocks))
+        floors.sort(key=lambda pair: pair[0])
+        for floor, blocks in floors:
+            self._raise_bound(floor)
+            if floor <= self._most_energy():
+                yield blocks
+
+    def _raise_bound(self, floor: float) -> None:
+        """Note that choices still to come take so much energy for their edges and MACs' words."""
+        problem = self.preparation.problem
+        cycles = problem.macs / self.preparation.copies()
+        value = floor + problem.mac_pj + problem.leak * cycles
+        if self.objective is Objective.EDP:
+            value *= cycles
+        elif self._code(self.objective) != kernels.ENERGY:
+            return
+        limits = [np.inf] * 4
+        ready = [self._least(choice, self.objective, limits) for choice in self.choices]
+        if not self.is_proved:
+            least = min([value, self._value(self.objective), *ready])
+            self.bound = max(self.bound, float(least))
+
     def _prepare(self) -> Iterator[_Choice]:
         seen: set[tuple[Stage, ...]] = set()
-        for blocks in self.preparation.choices():
+        for blocks in self._ordered():
             self._check_time()
             stages = self.preparation.stages(blocks)
             if tuple(stages) in seen:
@@ -445,7 +483,7 @@ class _Hunt:
         if not primary:
             self._pass(starts, objective, [*limits, np.inf], _TIE_NODES)
             return
-        hard = False
+        hard = self._goes_straight
         for wider in self._steps():
             threshold = max(first, 1e-30) * wider
             almost = _ALMOST_UNEVEN if self.preparation.space.uneven else _ALMOST
@@ -493,11 +531,18 @@ class _Hunt:
             choice.template = listed.template
         return listed
 
+    @property
+    def _goes_straight(self) -> bool:
+        """Whether to prove the best found at once: lists are long, and it is a good one."""
+        return self.best is not None and self._is_large and not self.preparation.space.uneven
+
     def _steps(self) -> Iterable[float]:
         """Thresholds, relative to the first bound.
 
         In small steps where each costs little beside what lies above it.
         """
+        if self._goes_straight:
+            return (np.inf,)
         if not self.preparation.space.uneven:
             return _WIDER
         return (*(_STEP**power for power in range(1, _STEPS)), *_WIDER[-3:])
@@ -512,6 +557,9 @@ class _Hunt:
         """Search every choice within limits; whether none has taken more nodes than it may."""
         whole = True
         for least, choice in starts:
+            if whole and nodes == _ENDLESS and objective is self.objective and not self.is_proved:
+                # the best come first: all that may take less has been searched
+                self.bound = max(self.bound, min(least, limits[4], self._value(objective)))
             if least > limits[4] or least >= self._value(objective):
                 continue
             listed = self._with_lists(choice)
@@ -543,7 +591,7 @@ class _Hunt:
         first: float,
     ) -> None:
         """Find a mapping: look at few chains below ever higher thresholds."""
-        for wider in _WIDER:
+        for wider in _WIDER[3:] if self._is_large else _WIDER:
             if self.best is None:
                 threshold = max(first, 1e-30) * wider
                 self._pass(starts, objective, [*limits, threshold], _DIVE_NODES)
@@ -582,17 +630,29 @@ class _Hunt:
         choice.pairs = _no_pairs(len(choice.stages))
         if not np.isfinite(allowed).all() or len(choice.stages) < 3:
             return
-        groups = len(template.group_cycles)
-        shape = (int(np.prod(self.preparation.counts)), len(problem.uses) + 1, groups)
-        lattice = np.empty(shape)
+        tiles, ways = int(np.prod(self.preparation.counts)), 2 * len(problem.uses) + 1
+        outside = np.empty((tiles, ways))
+        lattice = np.empty((tiles, ways, len(template.group_cycles)))
         strides = np.concatenate([[1], np.cumprod(self.preparation.counts)[:-1]]).astype(np.int64)
         outer = np.cumsum([0.0, *self._least_edges(choice)])
         lists = [_no_pairs(0)] * len(choice.stages)
         for stage in range(len(choice.stages) - 2, 0, -1):
             self._check_time()
-            mine = allowed - outer[stage]
+            before, most = float(outer[stage - 1]), float(allowed.max())
+            bound = partial(
+                kernels.fill_outside, problem, template, stage, before, most, outside, strides
+            )
+            self.preparation.long(tiles, bound)
             fill = partial(
-                kernels.fill_inside, problem, template, stage, mine, limits[1], lattice, strides
+                kernels.fill_inside,
+                problem,
+                template,
+                stage,
+                allowed,
+                limits[1],
+                outside,
+                lattice,
+                strides,
             )
             lists[stage] = _list_pairs(self._watch, fill)
         choice.pairs = _join_pairs(lists)

@@ -147,7 +147,8 @@ class Template(NamedTuple):
         first_fill, first_load: (K + 1, O) words that an output saves there by first touches.
         discount: (K + 1, O) pJ that finished words save, at most.
         moving, staying: (K, G), (K, O, G) the least energy of all boundaries inside a stage.
-        inside: (N, O + 1, G) the same inside a tile, if an operand stays there, or none.
+        inside: (N, 2·O + 1, G) the same inside a tile, if an operand stays there, or none, or if
+            an operand waits there.
         stay_slope, stay_offset: (K, O) energy per arrival of an operand that stays, and beside.
         idle_words: (K,) words that pass the outermost memory for boundaries inside, at least.
         rent: (N,) pJ that bounds charge a tile for its room, where blocks share a memory; of all
