@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves hwc-bandwidth test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign clean
+.PHONY: help demo test check docs docs-serve figures notebooks test-slow test-codegen golden bench bench-mapper bench-curve peers agreement accuracy hierarchy limits curves hwc-bandwidth test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -14,7 +14,7 @@ $(BIN)/tilewright: pyproject.toml
 	@touch $@
 
 $(VENV)/.tests-installed: pyproject.toml $(BIN)/tilewright
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,docs]'
 	@touch $@
 
 demo: $(BIN)/tilewright ## install, and map a real ONNX network onto a chip
@@ -26,8 +26,20 @@ check: $(VENV)/.tests-installed ## format, lint, types, import contracts
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-test: check ## every check, then every test that is not slow
-	$(BIN)/python -m pytest -n auto
+docs: $(VENV)/.tests-installed ## the documentation as a site: build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(VENV)/.tests-installed ## the same, served while you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+figures: $(BIN)/tilewright ## draw the figures of docs/concepts anew
+	$(BIN)/python -m experiments.concept_figures
+
+notebooks: $(VENV)/.tests-installed ## run docs/notebooks and keep what they print; read the difference
+	$(BIN)/python -m pytest tests/test_notebooks.py --update-golden
+
+test: check docs ## every check, the site, then every test that is not slow
+	$(BIN)/python -m pytest -n auto --durations=25
 
 test-slow: $(VENV)/.tests-installed ## the tests that take long, too
 	$(BIN)/python -m pytest -n auto --slow
@@ -57,8 +69,11 @@ bench-relaxed: $(BIN)/tilewright ## how fast it proves uneven and imperfect ones
 
 resnet18-codesign: $(BIN)/tilewright ## codesign beside rivals: docs/resnet18-codesign.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[codesign,rivals]'
-	$(BIN)/python experiments/codesign_fronts.py
-	$(BIN)/python experiments/resnet18_codesign.py
+	$(BIN)/python experiments/codesign_fronts.py --seconds 10
+	$(BIN)/python experiments/codesign_small.py --seconds 3
+	$(BIN)/python experiments/codesign_ten.py
+	$(BIN)/python experiments/codesign_networks.py
+	$(BIN)/python experiments/resnet18_codesign.py --seconds 12 --finish 3
 
 bench-batch: $(VENV)/.tests-installed ## how fast batches are evaluated: benchmarks/BATCH.md
 	$(BIN)/python benchmarks/batch.py
@@ -89,6 +104,11 @@ hwc-bandwidth: $(VENV)/.tests-installed ## the block's bandwidth, measured in Ve
 
 test-hwc: $(VENV)/.tests-installed ## the long tests of the convolution block; they need Verilator
 	$(BIN)/python -m pytest -n auto --slow tests/test_hwc.py tests/test_block_traffic.py
+
+release: ## build wheel and sdist; install and try them on every Python found: release/INSTALLS.md
+	$(PYTHON) -m venv build/release
+	build/release/bin/python -m pip install --quiet --disable-pip-version-check build uv
+	TILEWRIGHT_NO_CACHE=1 build/release/bin/python release/check.py
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

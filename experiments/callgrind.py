@@ -12,18 +12,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.cpu import Conv, conv_of
 
-from tilewright.codegen.build import cache_folder, find_compiler
+from tilewright.codegen.build import find_compiler
 from tilewright.codegen.cpu import Cache
 from tilewright.codegen.kernel import Generated
 from tilewright.codegen.targets import AVX2
+from tilewright.folders import cache_folder
 
 ROOT = Path(__file__).parent.parent
 PEERS = ("openblas", "mkl", "onednn")
@@ -63,6 +64,8 @@ int main(void)
 }}
 """
 
+LIBRARY = "TILEWRIGHT_BLAS"
+"""The variable that says where the BLAS is: counts stay the same wherever it is installed."""
 _MISSES = (("D1mr", "D1mw"), ("DLmr", "DLmw"))
 Counts = tuple[int, int]
 """Accesses to L2 and to L3: what L1 and what L2 fetch."""
@@ -94,8 +97,9 @@ def count_peer(
     library = _blas(peer)
     if library is None:
         return None
-    path, symbol = library
-    body = f"""    void *blas = dlopen("{path}", RTLD_NOW);
+    package, path, symbol = library
+    body = f"""    /* {package} {metadata.version(package)} */
+    void *blas = dlopen(getenv("{LIBRARY}"), RTLD_NOW);
     if (!blas) return 1;
     void *sgemm = dlsym(blas, "{symbol}");
     if (!sgemm) return 2;
@@ -104,7 +108,8 @@ def count_peer(
     flush();
     im2col_run(c, sgemm, x[0], x[1], x[2], x[3]);"""
     declared = "void im2col_run(const void *, void *, float *, float *, float *, float *);"
-    return callgrind("im2col_run", declared, body, sources, flags, caches, kept=kept)
+    where = {LIBRARY: str(path)}
+    return callgrind("im2col_run", declared, body, sources, flags, caches, kept=kept, where=where)
 
 
 def _arrays(conv: Conv) -> str:
@@ -120,14 +125,16 @@ def _numbers(sizes: Sequence[int]) -> str:
     return ", ".join(f"numbers({size})" for size in sizes)
 
 
-def _blas(peer: str) -> tuple[Path, str] | None:
+def _blas(peer: str) -> tuple[str, Path, str] | None:
+    """The package, its library, and the name of sgemm in it."""
     if peer == "openblas":
         if not find_spec("scipy_openblas64"):
             return None
         folder = Path(import_module("scipy_openblas64").get_lib_dir())
-        return folder / "libscipy_openblas64_.so", "scipy_cblas_sgemm64_"
+        library = folder / "libscipy_openblas64_.so"
+        return "scipy-openblas64", library, "scipy_cblas_sgemm64_"
     found = sorted((Path(sys.prefix) / "lib").glob("libmkl_rt.so*"))
-    return (found[0], "cblas_sgemm") if found else None
+    return ("mkl", found[0], "cblas_sgemm") if found else None
 
 
 def _count_onednn(
@@ -163,28 +170,37 @@ def callgrind(  # noqa: PLR0913, PLR0917
     caches: Sequence[Cache],
     *,
     kept: bool = False,
+    where: Mapping[str, str] | None = None,
 ) -> Counts | None:
-    """Lines fetched into L1 and L2 while a function runs: misses of reads and of writes."""
+    """Lines fetched into L1 and L2 while a function runs: misses of reads and of writes.
+
+    `where` goes into the program's environment, and not into the name of what is kept.
+    """
     if not shutil.which("valgrind"):
         return None
     texts = sources | {"main.c": MAIN.format(include=include, body=body)}
     geometry = [f"{c.capacity_bytes},{c.ways},{c.line_bytes}" for c in caches[:2]]
     key = "\0".join([function, *geometry, *flags, *texts.values()])
-    file = cache_folder() / "callgrind" / f"{sha256(key.encode()).hexdigest()[:32]}.json"
+    file = cache_folder("callgrind") / f"{sha256(key.encode()).hexdigest()[:32]}.json"
     if file.exists():
         first, second = json.loads(file.read_text("utf-8"))
         return first, second
     if kept:
         return None
     with tempfile.TemporaryDirectory() as scratch:
-        counts = _run(Path(scratch), function, texts, flags, geometry)
+        counts = _run(Path(scratch), function, texts, flags, geometry, where or {})
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(counts), "utf-8")
     return counts
 
 
-def _run(
-    folder: Path, function: str, texts: dict[str, str], flags: list[str], geometry: list[str]
+def _run(  # noqa: PLR0913, PLR0917
+    folder: Path,
+    function: str,
+    texts: dict[str, str],
+    flags: list[str],
+    geometry: list[str],
+    where: Mapping[str, str],
 ) -> Counts:
     for name, text in texts.items():
         (folder / name).write_text(text, "utf-8")
@@ -197,7 +213,7 @@ def _run(
     out = folder / "callgrind.out"
     command = ["valgrind", *options, f"--callgrind-out-file={out}", str(folder / "run")]
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=os.environ | QUIET
+        command, check=False, capture_output=True, text=True, env={**os.environ, **QUIET, **where}
     )
     if done.returncode:
         raise RuntimeError(f"callgrind: exit {done.returncode}: {done.stderr[-800:]}")

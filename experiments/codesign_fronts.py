@@ -74,7 +74,7 @@ def search(task: Task, goals: Sequence[Any], seconds: float, seed: int, *, sweep
     """Rounds until the time is over; with `sweep`, bounds are set after a quarter of it."""
     bench = Bench(task, Goal(Metric.LATENCY), seconds)
     random = np.random.default_rng(seed)
-    now = begin(task, goals, drawn_starts(task, random), seed)
+    now = begin(task, goals, drawn_starts(task, goals, random), seed)
     number = 0
     anchors = sweep
     try:

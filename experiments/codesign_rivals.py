@@ -39,16 +39,20 @@ from tilewright.joint.genome import FLOATS, Genes, as_mapping, drawn, join_genes
 from tilewright.joint.goal import Goal, Metric, Totals
 from tilewright.joint.local import price_genes
 from tilewright.joint.population import (
-    COLUMNS,
+    Columns,
     Population,
     Start,
+    StoppedError,
     Task,
     begin,
     drawn_starts,
+    evaluations_of_round,
+    gathered,
+    price_on,
     run_round,
 )
-from tilewright.joint.relaxed import relaxed_starts
 from tilewright.joint.space import Choice
+from tilewright.joint.variable import Field
 
 BATCH = 128
 """Designs priced in one batch; the last is repeated until it is full."""
@@ -147,6 +151,11 @@ class Bench:
                 self.best = (merit, design)
                 self.trace.append((self.spent, self.evaluations, merit))
 
+    def see(self, _: Sequence[Choice], totals: Totals, fits: Any) -> None:
+        """Designs that our search has looked at, [W, C]: those that fit go to the archive."""
+        each = [np.broadcast_to(totals.of(m), fits.shape)[fits] for m in _METRICS]
+        self.archive = front(np.concatenate([self.archive, np.stack(each, axis=1)]))
+
     def take(self, now: Population, evaluations: int) -> None:
         """The seats of our own search."""
         self.evaluations += evaluations
@@ -156,14 +165,14 @@ class Bench:
 
 def front(points: np.ndarray) -> np.ndarray:
     """Rows that no other row beats in all columns."""
-    points = np.unique(points, axis=0)
-    kept: list[int] = []
-    for at in range(len(points)):
-        beaten = (points <= points[at]).all(axis=1)
-        beaten[at] = False
-        if not beaten.any():
-            kept.append(at)
-    return points[kept]
+    left = np.unique(points, axis=0)
+    left = left[np.argsort(np.log(np.maximum(left, 1e-30)).sum(axis=1), kind="stable")]
+    kept: list[np.ndarray] = []
+    while len(left):
+        best = left[0]  # nothing beats the least sum of logarithms
+        kept.append(best)
+        left = left[(left < best).any(axis=1)]
+    return np.array(kept).reshape(-1, points.shape[1])
 
 
 Method = Callable[[Bench, np.random.Generator], None]
@@ -473,7 +482,37 @@ def search_like_dosa(bench: Bench, random: np.random.Generator) -> None:
             orders = program.best_orders(shares, numbers, orders)
             starts = program.rounded(shares, numbers, orders, up=True)
             genes = [join_genes([start[1][at] for start in starts]) for at in range(count)]
-            bench.offer([start[0] for start in starts], genes)
+            bench.offer(_chips_for(task, gathered(starts))[:DOSA_STARTS], genes)
+
+
+def _chips_for(task: Task, starts: Columns) -> list[Choice]:
+    """For every column the smallest chip that its mappings of all layers fit, if there is one."""
+    space = task.space
+    largest = tuple(len(v.values) - 1 for v in space.variables)
+    site = task.sites.site([largest] * len(starts[0]))
+    found = [price_on(task, at, genes, site).uses for at, genes in enumerate(starts[1])]
+    rows = {o.name: at for at, o in enumerate(task.layers[0][0].workload.inputs)}
+    rows[task.layers[0][0].workload.output.name] = task.frame.shape.inputs
+    places = [_least_value(v, found, rows, space) for v in space.variables]
+    return [tuple(map(int, choice)) for choice in zip(*places, strict=True)]
+
+
+def _least_value(variable: Any, uses: Sequence[Any], rows: dict[str, int], space: Any) -> Any:
+    """[B], the place of the least value of a number of the chip that all layers fit."""
+    level = space.template.level_index(variable.memory)
+    last = len(variable.values) - 1
+    if variable.field is Field.CAPACITY:
+        twice = 2 if space.template.levels[level].double_buffered else 1
+        parts = [
+            x.shared[level] if variable.operand is None else x.parts[rows[variable.operand], level]
+            for x in uses
+        ]
+        need = twice * np.max(parts, axis=0)
+    elif variable.field in (Field.X, Field.Y):
+        need = np.max([x.axes[level, int(variable.field is Field.Y)] for x in uses], axis=0)
+    else:
+        need = np.full(uses[0].count, variable.values[-1])
+    return np.minimum(np.searchsorted(variable.values, need - 1e-6), last)
 
 
 @partial(jax.jit, static_argnames=("relaxation",))
@@ -507,30 +546,43 @@ def _dosa_slopes(fixed: Any, shares: Any, orders: Any, relaxation: Any, goal: Go
 # Ours
 
 
+OUR_SEATS = 16
+OUR_LATENCIES = (0.1, 0.5, 2.0, 8.0)
+OUR_AREAS = (0.15, 0.5, 1.5, 8.0)
+"""Seconds and mm²: bounds of the seats that look for a front."""
+
+
+def our_goals(goal: Goal) -> list[Goal]:
+    """Half of the seats for the goal, half for a front over all three metrics."""
+    others = [Goal(Metric.POWER, ((Metric.LATENCY, bound),)) for bound in OUR_LATENCIES]
+    others += [Goal(Metric.LATENCY, ((Metric.AREA, bound),)) for bound in OUR_AREAS]
+    return [goal] * (OUR_SEATS - len(others)) + others
+
+
 def search_ours(bench: Bench, random: np.random.Generator) -> None:
     seed = int(random.integers(2**31))
-    goals = [bench.goal] * 16
-    starts = relaxed_starts(bench.task, goals, random)
-    starts += drawn_starts(bench.task, random)[len(starts) :]
-    _rounds(bench, begin(bench.task, goals, starts, seed), seed)
+    goals = our_goals(bench.goal)
+    starts = drawn_starts(bench.task, goals, random)
+    _rounds(bench, goals, starts, seed)
 
 
-def _rounds(bench: Bench, now: Population, seed: int) -> None:
-    from tilewright.joint.population import evaluations_of_round
+def _rounds(bench: Bench, goals: Sequence[Goal], starts: Columns, seed: int) -> None:
+    def spent() -> bool:
+        return bench.spent > bench.seconds
 
-    bench.take(now, evaluations_of_round(bench.task, first=True))
-    number = 0
-    while True:
-        bench.check()
-        number += 1
-        now = run_round(bench.task, now, seed, number)
-        bench.take(now, evaluations_of_round(bench.task))
+    with suppress(StoppedError):
+        now = begin(bench.task, goals, starts, seed, spent, bench.see)
+        bench.take(now, evaluations_of_round(bench.task, first=True))
+        number = 0
+        while True:
+            number += 1
+            now = run_round(bench.task, now, seed, number, should_stop=spent, on_sweep=bench.see)
+            bench.take(now, evaluations_of_round(bench.task))
 
 
 def finish_locally(bench: Bench, elite: Sequence[Start], seed: int) -> None:
     """Our local search from a rival's best designs."""
-    starts = [elite[at % len(elite)] for at in range(COLUMNS)]
-    _rounds(bench, begin(bench.task, [bench.goal] * 16, starts, seed), seed)
+    _rounds(bench, [bench.goal] * OUR_SEATS, gathered(elite), seed)
 
 
 METHODS: dict[str, Method] = {
@@ -570,7 +622,7 @@ def exact_totals(bench: Bench, finisher: Finisher) -> Totals | None:
     task = bench.task
     chip, (_, present) = task.space.chip(choice), task.space.levels(choice)
     drafts = [
-        as_mapping(one, 0, layer.workload, chip, present, task.frame)
+        [as_mapping(one, 0, layer.workload, chip, present, task.frame)]
         for one, (layer, _) in zip(genes, task.layers, strict=True)
     ]
     point = finisher.as_known(bench.goal, choice, drafts)

@@ -324,9 +324,12 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("evaluate", "map", "show", "zoo"):
+    verbs = [command.name for command in program.app.registered_commands]
+    assert len(verbs) >= 10
+    for verb in verbs:
+        assert verb
         assert run([verb, "--help"]) == 0
-        assert "Example: tilewright" in capsys.readouterr().out
+        assert f"Example: tilewright {verb}" in capsys.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -357,3 +360,25 @@ def test_evaluate_prints_everything(
 ) -> None:
     assert run(["evaluate", *nouns, "--walk"]) == 0
     golden("cli/evaluate.txt", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "verb", ["curve", "cores", "design", "codesign", "compile", "hwc", "explain"]
+)
+def test_what_is_proved_by_one_convention_takes_no_other(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`spec/formats.md`: every command takes `--convention`."""
+    words = {"cores": 2, "codesign": 2, "explain": 2}.get(verb, 1)
+    arguments = [verb, *["resnet18:fc", "eyeriss"][:words], "--convention", "timeloop"]
+    assert run(arguments) == 2
+    assert f"`{verb}` searches and proves by `default` only" in capsys.readouterr().err
+
+
+def test_cores_takes_the_default_convention_and_makes_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nouns: list[str]
+) -> None:
+    page = tmp_path / "cores.html"
+    options = ["--cores", "1,2", "--convention", "default", "--report", str(page)]
+    assert run(["cores", *nouns[:2], *options]) == 0
+    assert "small" in page.read_text("utf-8")

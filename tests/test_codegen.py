@@ -14,6 +14,7 @@ from codegen_cases import TINY, Array, Case, draw_case, reference, windows
 import tilewright as tw
 from tilewright.codegen import cpu as cpus
 from tilewright.codegen.build import find_compiler
+from tilewright.codegen.emit import emit
 from tilewright.codegen.kernel import Generated, generate, load_kernel
 from tilewright.codegen.targets import TARGETS
 
@@ -145,7 +146,7 @@ def test_int8_sums_do_not_saturate() -> None:
     ("changes", "edit"),
     [
         ({}, ("h + r", "h + r + (r == 2)")),  # a filter row that reads the wrong row
-        ({}, ("c < channels", "c < channels - 1")),  # a channel left out
+        ({}, ("c < some", "c < some - 1")),  # a channel left out
         ({"relu": True}, ("if (last)", "if (first)")),  # ReLU on partial sums
     ],
 )
@@ -209,6 +210,56 @@ def test_threads_give_the_same_result(changes: dict[str, object]) -> None:
     assert kernel.made.choice.blocking.threads == 3
     assert "-fopenmp" in kernel.made.flags
     check(case, kernel(*case.data()))
+
+
+def with_chunks_outside(made: Generated, *, channels_outside: bool, rows: int) -> Generated:
+    """The same layer in a nest whose sums leave for memory after every chunk."""
+    plan = made.choice.plan
+    blocking = replace(
+        plan.blocking,
+        chunk=plan.layout.in_lanes,
+        rows=rows,
+        channels_outside=channels_outside,
+        chunks_outside=True,
+    )
+    changed = replace(plan, blocking=blocking)
+    program = emit(changed, "chunks outside")
+    return replace(made, program=program, choice=replace(made.choice, plan=changed))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("channels_outside", [True, False])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inputs": 100, "outputs": 150, "relu": True},
+        {"inputs": 70, "outputs": 33, "groups": 2, "batch": 2, "stride": (2, 1)},
+        {"inputs": 150, "outputs": 90, "size": (1, 1), "taps": (1, 1), "padding": (0,) * 4},
+        {"inputs": 130, "outputs": 70, "dtype": "int8"},
+    ],
+)
+def test_chunks_of_input_channels_may_stand_outside(
+    changes: dict[str, object], channels_outside: bool, threads: int
+) -> None:
+    case = base(**changes)
+    for target in RUNNABLE:
+        made = generate(
+            case.workload(), target=target, dtype=case.dtype, relu=case.relu, threads=threads
+        )
+        outside = with_chunks_outside(made, channels_outside=channels_outside, rows=4)
+        assert "long g, long c," in outside.program.source
+        check(case, load_kernel(outside)(*case.data()))
+
+
+def test_sums_that_do_not_come_back_are_seen() -> None:
+    case = base(inputs=100)
+    made = generate(case.workload(), target="portable")
+    made = with_chunks_outside(made, channels_outside=True, rows=4)
+    broken = made.program.source.replace("first = c == 0", "first = 1")
+    assert broken != made.program.source
+    wrong = replace(made, program=replace(made.program, source=broken))
+    with pytest.raises(AssertionError, match="results are off"):
+        check(case, load_kernel(wrong)(*case.data()))
 
 
 # --- sanitizers -------------------------------------------------------------------------------

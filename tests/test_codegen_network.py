@@ -155,11 +155,45 @@ def test_real_graphs_agree_with_onnxruntime(name: str, tmp_path: Path) -> None:
     check(outputs(load_network(made), image), expected(path, image))
 
 
+def check_softmax(logits: Array, got: Array) -> None:
+    """Against the softmax of the program's own logits."""
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    np.testing.assert_allclose(got, powers / powers.sum(), rtol=1e-5, atol=1e-9)
+
+
+def check_probabilities(got: list[Array], want: list[Array]) -> None:
+    """Logits, then probabilities: these may differ by what differences of logits make of them.
+
+    If no logit differs by more than d, no probability differs by more than exp(2 d) - 1 of itself:
+    numerator and sum are each off by a factor of exp(d) at most. VGG-19's largest logit is 18.
+    """
+    check(got[:1], want[:1])
+    check_softmax(got[0], got[1])
+    apart = np.expm1(2 * float(np.max(np.abs(got[0] - want[0]))))
+    np.testing.assert_allclose(got[1], want[1], rtol=apart + 1e-5, atol=1e-9)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_all_real_graphs_agree_with_onnxruntime(name: str, tmp_path: Path) -> None:
     made, path, image = real(name, tmp_path)
-    check(outputs(load_network(made), image), expected(path, image))
+    got, want = outputs(load_network(made), image), expected(path, image)
+    if len(got) > 1:
+        check_probabilities(got, want)
+    else:
+        check(got, want)
+
+
+def test_a_wrong_softmax_is_seen() -> None:
+    logits = np.array([[1.0, 2.0, 3.0]], np.float32)
+    powers = np.exp(logits - 3)
+    right = powers / powers.sum()
+    check_softmax(logits, right)
+    check_probabilities([logits, right], [logits, right])
+    with pytest.raises(AssertionError, match="Mismatched"):
+        check_probabilities([logits, right], [logits, right * np.float32(1.001)])
+    with pytest.raises(AssertionError, match="Mismatched"):
+        check_softmax(logits, powers)
 
 
 def test_resnet50_is_right_in_a_minute_and_a_swapped_channel_is_seen(tmp_path: Path) -> None:

@@ -171,6 +171,19 @@ def test_random_schedules_thoroughly() -> None:
         assert kinds[kind] >= 100, kinds
 
 
+@needs_verilator
+@pytest.mark.slow
+def test_waveforms_leave_the_cycles_as_they_are(tmp_path: Path) -> None:
+    """For waveforms the clock has two edges a cycle; without, each edge is a cycle."""
+    case = case_of(SMALL, SPILLS)
+    wave = tmp_path / "wave.vcd"
+    seen, plain = (
+        simulate(case.program, TINY, simulator="verilator", vcd=vcd) for vcd in (wave, None)
+    )
+    assert seen == plain
+    assert "$var" in wave.read_text("utf-8")[:20_000]
+
+
 OTHERS = (
     HwcConfig("single", 64, 64, 64, lanes=4, doubled="", rows=16, columns=16, count_bits=8),
     HwcConfig("usual", 128, 64, 64, channels=4, doubled="IW", rows=32, columns=32, count_bits=8),

@@ -12,10 +12,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def consoles() -> list[tuple[str, str]]:
-    """Every `tilewright` command of the README that stands with its output."""
+def consoles(page: str = README) -> list[tuple[str, str]]:
+    """Every `tilewright` command of a page that stands with its output."""
     found: list[tuple[str, str]] = []
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL):
         command, _, output = _split(block)
         if command.startswith("tilewright ") and output.strip() and "$ " not in output:
             found.append((command, output))

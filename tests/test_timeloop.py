@@ -38,8 +38,13 @@ def nouns_of(record: Json) -> tuple[Workload, Hardware, Mapping]:
 
 def differences(record: Json) -> list[str]:
     """Every figure of a record that our result does not equal."""
+    return differences_of(record, nouns_of(record))
+
+
+def differences_of(record: Json, nouns: tuple[Workload, Hardware, Mapping]) -> list[str]:
+    """The same for nouns that stand for those of the record."""
     out = record["out_nolink"] or record["out"]
-    cost = evaluate(*nouns_of(record), convention="timeloop")
+    cost = evaluate(*nouns, convention="timeloop")
     found = [text for level in out["levels"] for text in _level_differences(cost, level)]
     kept = {(level["name"], OPERANDS[o]) for level in out["levels"] for o in level["dataspaces"]}
     if kept != set(cost.counts.kept()):

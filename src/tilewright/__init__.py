@@ -16,7 +16,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tilewright import tech, zoo
-from tilewright.codegen import cpu
 from tilewright.errors import (
     InfeasibleError,
     InputError,
@@ -31,14 +30,7 @@ from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping, format_mapping, parse_mapping
 from tilewright.ir.verify import verify_mapping
 from tilewright.ir.workload import Layer, Network, Operand, Workload, conv2d, einsum
-from tilewright.joint.files import load_space
-from tilewright.joint.space import Space
-from tilewright.joint.variable import Field, Variable
 from tilewright.loading import load, load_hardware, load_layer, load_mapping
-from tilewright.mapper.cores import Buffers, CoreStudy, Split, map_on_cores, spread_over_cores
-from tilewright.mapper.layer import find_mapping
-from tilewright.mapper.network import map_network
-from tilewright.mapper.result import LayerResult, NetworkResult, Objective, Status
 from tilewright.model.convention import CONVENTIONS, Convention
 from tilewright.model.cost import Cost
 from tilewright.model.counts import Counts, Tally
@@ -46,9 +38,27 @@ from tilewright.model.evaluate import compare_with_walk, evaluate
 from tilewright.model.limit import DramLimit, dram_limit
 
 if TYPE_CHECKING:
+    from tilewright.analysis.difference import Comparison, compare_runs
+    from tilewright.analysis.explain import Explanation, explain
+    from tilewright.analysis.run import Run, read_run
+    from tilewright.codegen import cpu
     from tilewright.codegen.kernel import compile_layer as compile  # noqa: A004 - the verb's name
     from tilewright.codegen.network import compile_network
+    from tilewright.frontend.torch import from_torch
+    from tilewright.joint.files import load_space
+    from tilewright.joint.space import Space
     from tilewright.joint.study import codesign
+    from tilewright.joint.variable import Field, Variable
+    from tilewright.mapper.cores import (
+        Buffers,
+        CoreStudy,
+        Split,
+        map_on_cores,
+        spread_over_cores,
+    )
+    from tilewright.mapper.layer import find_mapping
+    from tilewright.mapper.network import map_network
+    from tilewright.mapper.result import LayerResult, NetworkResult, Objective, Status
 
 __version__ = "0.1.0"
 
@@ -56,12 +66,14 @@ __all__ = [
     "CONVENTIONS",
     "Block",
     "Buffers",
+    "Comparison",
     "Compute",
     "Convention",
     "CoreStudy",
     "Cost",
     "Counts",
     "DramLimit",
+    "Explanation",
     "Fanout",
     "Field",
     "Fix",
@@ -79,6 +91,7 @@ __all__ = [
     "Objective",
     "Operand",
     "Problem",
+    "Run",
     "Space",
     "Split",
     "Status",
@@ -88,6 +101,7 @@ __all__ = [
     "Violation",
     "Workload",
     "codesign",
+    "compare_runs",
     "compare_with_walk",
     "compile",
     "compile_network",
@@ -96,10 +110,12 @@ __all__ = [
     "dram_limit",
     "einsum",
     "evaluate",
+    "explain",
     "find_mapping",
     "format_blocking",
     "format_fix",
     "format_mapping",
+    "from_torch",
     "load",
     "load_hardware",
     "load_layer",
@@ -110,6 +126,7 @@ __all__ = [
     "parse_blocking",
     "parse_fix",
     "parse_mapping",
+    "read_run",
     "spread_over_cores",
     "tech",
     "verify_mapping",
@@ -117,19 +134,43 @@ __all__ = [
 ]
 
 
+_LATER = {
+    "tilewright.analysis.difference": ("Comparison", "compare_runs"),
+    "tilewright.analysis.explain": ("Explanation", "explain"),
+    "tilewright.analysis.run": ("Run", "read_run"),
+    "tilewright.codegen.network": ("compile_network",),
+    "tilewright.frontend.torch": ("from_torch",),
+    "tilewright.joint.files": ("load_space",),
+    "tilewright.joint.space": ("Space",),
+    "tilewright.joint.study": ("codesign",),
+    "tilewright.joint.variable": ("Field", "Variable"),
+    "tilewright.mapper.cores": (
+        "Buffers",
+        "CoreStudy",
+        "Split",
+        "map_on_cores",
+        "spread_over_cores",
+    ),
+    "tilewright.mapper.layer": ("find_mapping",),
+    "tilewright.mapper.network": ("map_network",),
+    "tilewright.mapper.result": ("LayerResult", "NetworkResult", "Objective", "Status"),
+}
+"""What is loaded when it is used: names by module."""
+
+
 def __getattr__(name: str) -> object:
-    """Verbs that need NumPy or JAX: `import tilewright` alone does not load them."""
+    """What `import tilewright` alone does not load: it takes longer, or needs NumPy or more."""
+    if name == "cpu":
+        return import_module("tilewright.codegen.cpu")
     if name == "compile":
-        from tilewright.codegen.kernel import compile_layer
-
-        return compile_layer
-    if name == "compile_network":
-        from tilewright.codegen.network import compile_network
-
-        return compile_network
+        return import_module("tilewright.codegen.kernel").compile_layer
     if name == "codesign":
         import_module("tilewright.model.batch")  # says what to install if JAX is missing
-        from tilewright.joint.study import codesign
-
-        return codesign
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module `tilewright` has no attribute `{name}`")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,19 +11,32 @@ import typer
 
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     JsonOption,
+    ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
+    require_default,
 )
-from tilewright.cli.output import print_json, print_report, stamp
+from tilewright.cli.output import (
+    check_report,
+    json_text,
+    print_json,
+    print_report,
+    stamp,
+    write_report,
+)
 from tilewright.errors import InputError, Problem
 from tilewright.ir.workload import Network
 from tilewright.joint.files import load_space
 from tilewright.loading import load
+from tilewright.report.describe import Json, add_work, describe_chip
+from tilewright.report.document import RESULT
+from tilewright.report.files import write_atomically
 
 if TYPE_CHECKING:
-    from tilewright.joint.study import OnProgress, StudyProgress
+    from tilewright.joint.study import OnProgress, Study, StudyProgress
 
 EXAMPLE = "Example: tilewright codesign resnet18 eyeriss-space --max-power 0.5 --max-area 4"
 INTERRUPTED = 130
@@ -67,11 +80,16 @@ def codesign_command(  # noqa: PLR0913, PLR0917
         bool | None,
         typer.Option("--exhaustive/--search", help="Map on every chip, or only search."),
     ] = None,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Find a chip of a space, and every layer's mapping on it, for one network or several."""
+    require_default(convention, "codesign")
+    if report is not None:
+        check_report(report)
     chips = load_space(space)
     networks = [(load(workload, batch=batch, shapes=parse_shapes(shape)), 1.0)]
     networks += [_weighted(text) for text in also or []]
@@ -102,14 +120,29 @@ def codesign_command(  # noqa: PLR0913, PLR0917
             exhaustive=exhaustive,
             on_progress=on_progress,
         )
+    document = _document(study) | stamp({"workload": workload, "space": space}, seed=seed)
+    if run is not None:
+        write_atomically(run / RESULT, json_text(document))
     if json:
-        inputs = {"workload": workload, "space": space}
-        print_json(study.to_json() | stamp(inputs, seed=seed))
+        print_json(document)
     else:
         from tilewright.report.codesign import study_report
 
         print_report(study_report(study))
+    if report is not None:
+        write_report(report, document)
     return INTERRUPTED if study.interrupted else 0
+
+
+def _document(study: "Study") -> Json:
+    """The document, with the cost of every layer and what a page needs to draw it."""
+    document: Json = study.to_json()
+    for entry, point in zip(document["front"], study.front, strict=True):
+        entry["hardware"] |= describe_chip(point.hardware)
+        add_work(entry["layers"], [choice.layer.workload for choice in point.layers])
+        for layer, choice in zip(entry["layers"], point.layers, strict=True):
+            layer["cost"] = choice.cost.to_json()
+    return document
 
 
 def _weighted(text: str) -> tuple[Network, float]:

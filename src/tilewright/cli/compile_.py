@@ -12,15 +12,26 @@ import typer
 from tilewright.cli.compile_network import compile_whole, is_whole
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     JsonOption,
+    ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
+    require_default,
 )
-from tilewright.cli.output import print_json, print_problem, print_report, stamp
+from tilewright.cli.output import (
+    check_report,
+    print_json,
+    print_problem,
+    print_report,
+    stamp,
+    write_report,
+)
 from tilewright.errors import InputError, Problem
 from tilewright.ir.workload import Network, Workload
 from tilewright.loading import load
+from tilewright.report.describe import Json, add_work
 
 if TYPE_CHECKING:
     from tilewright.codegen.cpu import Cpu
@@ -66,14 +77,19 @@ def compile_command(  # noqa: PLR0913, PLR0917
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="Of an ONNX file, too, a program for every layer.")
     ] = False,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Write, build, check and measure C programs: of an ONNX file one for all, else one a layer."""
+    require_default(convention, "compile")
     from tilewright.codegen import cpu as cpus
     from tilewright.codegen.result import summarise
 
+    if report is not None:
+        check_report(report)
     machine = _for_here(cpus.load_cpu(cpu), cpus.host()) if cpu else cpus.host()
     if is_whole(workload) and not per_layer:
         from tilewright.codegen.network import generate_network
@@ -89,25 +105,36 @@ def compile_command(  # noqa: PLR0913, PLR0917
             objective=objective,
         )
         return compile_whole(
-            workload, whole, run=run, bench=bench, seconds=seconds, out=out, json=json
+            workload,
+            whole,
+            run=run,
+            bench=bench,
+            seconds=seconds,
+            out=out,
+            report=report,
+            json=json,
         )
     network = load(workload, batch=batch, shapes=parse_shapes(shape))
     options = {"target": target, "dtype": dtype, "pool": pool, "objective": objective}
     made = _generate(network, machine, options, relu=relu, threads=threads)
     files = {one.workload.name: one.write(out) for one in made} if out else {}
     found = list(_work(network, made, run=run or bench, bench=bench, seconds=seconds, out=out))
+    document: Json = summarise(machine, found) | {"workload": network.name}
+    add_work(document["layers"], [one.workload for one in made])
+    for layer, one in zip(document["layers"], made, strict=True):
+        layer["files"] = [str(path) for path in files.get(one.workload.name, ())]
+    document["files"] = [path for layer in document["layers"] for path in layer["files"]]
+    document |= stamp({"workload": workload}, seed=0)
     if json:
-        document = summarise(machine, found)
-        for layer, one in zip(document["layers"], made, strict=True):
-            layer["files"] = [str(path) for path in files.get(one.workload.name, ())]
-        document["files"] = [path for layer in document["layers"] for path in layer["files"]]
-        print_json(document | stamp({"workload": workload}, seed=0))
+        print_json(document)
     else:
         from tilewright.report.programs import programs_report
 
         print_report(programs_report(machine, found))
         if out:
             print_problem(f"wrote {2 * len(files)} files to {out}")
+    if report is not None:
+        write_report(report, document)
     return WRONG if any(each.check and not each.check.correct for each in found) else 0
 
 

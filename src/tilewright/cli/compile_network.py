@@ -6,7 +6,8 @@ Owns: what is built, checked, measured and printed for a network. Which it is sa
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tilewright.cli.output import print_json, print_problem, print_report, stamp
+from tilewright.cli.output import print_json, print_problem, print_report, stamp, write_report
+from tilewright.report.describe import Json
 
 if TYPE_CHECKING:
     from tilewright.codegen.network import GeneratedNetwork
@@ -27,6 +28,7 @@ def compile_whole(  # noqa: PLR0913
     bench: bool,
     seconds: float,
     out: Path | None,
+    report: Path | None,
     json: bool,
 ) -> int:
     """Write, build, check and measure a network's program; returns the exit code."""
@@ -45,13 +47,16 @@ def compile_whole(  # noqa: PLR0913
             program = examine_network(
                 made, workload, check=run or bench, bench=bench, seconds=seconds
             )
+    document: Json = summarise_network(program) | {"files": [str(path) for path in files]}
+    document |= stamp({"workload": workload}, seed=0)
     if json:
-        document = summarise_network(program) | {"files": [str(path) for path in files]}
-        print_json(document | stamp({"workload": workload}, seed=0))
+        print_json(document)
     else:
         from tilewright.report.programs import network_report
 
         print_report(network_report(program))
         if files:
             print_problem(f"wrote {', '.join(path.name for path in files)} to {out}")
+    if report is not None:
+        write_report(report, document)
     return WRONG if program.check and not program.check.correct else 0

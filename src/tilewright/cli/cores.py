@@ -8,13 +8,16 @@ import typer
 
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     HardwareArgument,
     JsonOption,
+    ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
+    require_default,
 )
-from tilewright.cli.output import print_json, print_report, stamp
+from tilewright.cli.output import check_report, print_json, print_report, stamp, write_report
 from tilewright.errors import InputError, Problem
 from tilewright.loading import load, load_hardware
 from tilewright.mapper.cores import MOST_CORES, CoreChoice, CoreStudy, map_on_cores
@@ -41,11 +44,16 @@ def cores_command(  # noqa: PLR0913, PLR0917
         typer.Option(min=0.0, help="Time for all together; 10 s a choice if left out."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Divide every layer over several cores: image or kernels, shared or private buffers."""
+    require_default(convention, "cores")
+    if report is not None:
+        check_report(report)
     counts = parse_cores(cores)
     network = load(workload, batch=batch, shapes=parse_shapes(shape))
     chip = load_hardware(hardware)
@@ -60,13 +68,15 @@ def cores_command(  # noqa: PLR0913, PLR0917
             jobs=jobs,
             on_choice=on_choice,
         )
+    document = study.to_json() | stamp({"workload": workload, "hardware": hardware})
     if json:
-        inputs = {"workload": workload, "hardware": hardware}
-        print_json(study.to_json() | stamp(inputs))
+        print_json(document)
     else:
         from tilewright.report.cores import cores_report
 
         print_report(cores_report(study))
+    if report is not None:
+        write_report(report, document)
     return _exit_code(study)
 
 

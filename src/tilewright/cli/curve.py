@@ -10,17 +10,28 @@ import typer
 
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     JsonOption,
+    ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
+    require_default,
 )
-from tilewright.cli.output import print_json, print_problem, print_report, stamp
+from tilewright.cli.output import (
+    check_report,
+    print_json,
+    print_problem,
+    print_report,
+    stamp,
+    write_report,
+)
 from tilewright.errors import InputError, Problem
 from tilewright.ir.quantity import parse_capacity
 from tilewright.ir.workload import Network, Workload
 from tilewright.loading import load
 from tilewright.mapper.curve import TrafficCurve, traffic_curve
+from tilewright.report.describe import describe_network
 
 EXAMPLE = "Example: tilewright curve vgg16:conv3_2 --from 1KiB --to 1MiB --all --plot curve.svg"
 WORD_BITS = 16
@@ -56,14 +67,19 @@ def curve_command(  # noqa: PLR0913, PLR0917
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Also draw the curves as a picture.")
     ] = None,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Find the least DRAM traffic for buffers of several sizes, with proof.
 
     Of a network: the sum over its layers, and every layer.
     """
+    require_default(convention, "curve")
+    if report is not None:
+        check_report(report)
     sizes = _capacities(start, stop, points)
     network = load(workload, batch=batch, shapes=parse_shapes(shape))
     alone = len(network.layers) == 1 and network.layers[0].repeat == 1
@@ -76,12 +92,15 @@ def curve_command(  # noqa: PLR0913, PLR0917
         from tilewright.report.curve import draw_curves
 
         _write(plot, draw_curves(curves))
+    document = _document(curves) | describe_network(network) | stamp({"workload": workload})
     if json:
-        print_json(_document(curves) | stamp({"workload": workload}))
+        print_json(document)
     else:
         from tilewright.report.curve import curve_report
 
         print_report(curve_report(curves))
+    if report is not None:
+        write_report(report, document)
     return 0
 
 

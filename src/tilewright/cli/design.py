@@ -11,12 +11,22 @@ import typer
 
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     JsonOption,
+    ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
+    require_default,
 )
-from tilewright.cli.output import print_json, print_problem, print_report, stamp
+from tilewright.cli.output import (
+    check_report,
+    print_json,
+    print_problem,
+    print_report,
+    stamp,
+    write_report,
+)
 from tilewright.errors import InputError, Problem
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.quantity import parse_capacity
@@ -24,11 +34,13 @@ from tilewright.loading import load, load_hardware
 from tilewright.mapper.design import (
     DesignGrid,
     DesignProgress,
+    DesignResult,
     OnProgress,
     design_hierarchy,
     mac_array,
 )
 from tilewright.mapper.result import Objective, find_objective
+from tilewright.report.describe import Json, add_work, describe_chip
 
 EXAMPLE = (
     "Example: tilewright design yang2016:Conv5 --capacity 1MiB --like diannao --plot front.svg"
@@ -73,11 +85,16 @@ def design_command(  # noqa: PLR0913, PLR0917
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Also draw energy against area.")
     ] = None,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Choose on-chip memories of least energy under a budget, with every layer's blocking."""
+    require_default(convention, "design")
+    if report is not None:
+        check_report(report)
     problems = [] if area is not None or capacity is not None else [_NO_BUDGET]
     if macs is not None and like is not None:
         problems.append(Problem("--macs beside --like", "a chip has its own MAC units: drop one"))
@@ -104,13 +121,25 @@ def design_command(  # noqa: PLR0913, PLR0917
         from tilewright.report.design import draw_front
 
         _write(plot, draw_front(result))
+    document = _document(result) | _tables(base, grid) | stamp(_inputs(workload, like))
     if json:
-        print_json(result.to_json() | _tables(base, grid) | stamp(_inputs(workload, like)))
+        print_json(document)
     else:
         from tilewright.report.design import design_report
 
         print_report(design_report(result))
+    if report is not None:
+        write_report(report, document)
     return INTERRUPTED if result.interrupted else 0
+
+
+def _document(result: DesignResult) -> Json:
+    """The document, with what a page needs to draw chip and layers."""
+    document, best = result.to_json(), result.best
+    if best is None:
+        return document
+    add_work(document["layers"], [layer.workload for layer in best.layers])
+    return document | {"chip": describe_chip(best.hardware)}
 
 
 _NO_BUDGET = Problem("no budget is given", "write --capacity 1MiB or --area 5, or both")

@@ -12,13 +12,22 @@ from tilewright.cli.options import (
     JsonOption,
     LayerArgument,
     MappingArgument,
+    ReportOption,
     ShapeOption,
     parse_shapes,
 )
-from tilewright.cli.output import print_json, print_problem, print_report, stamp
+from tilewright.cli.output import (
+    check_report,
+    print_json,
+    print_problem,
+    print_report,
+    stamp,
+    write_report,
+)
 from tilewright.loading import load_hardware, load_layer, load_mapping
 from tilewright.model.cost import Cost
 from tilewright.model.evaluate import Mismatch, compare_with_walk, evaluate
+from tilewright.report.describe import describe_cost
 
 EXAMPLE = (
     "Example: tilewright evaluate resnet18:layer2.0.conv1 eyeriss "
@@ -40,9 +49,12 @@ def evaluate_command(  # noqa: PLR0913, PLR0917
     convention: ConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Count and price one mapping of a layer on a chip."""
+    if report is not None:
+        check_report(report)
     text = sys.stdin.read() if mapping == "-" else mapping
     cost = evaluate(
         load_layer(layer, batch=batch, shapes=parse_shapes(shape)),
@@ -52,11 +64,14 @@ def evaluate_command(  # noqa: PLR0913, PLR0917
         overlap=overlap,
     )
     mismatches = _walk(cost) if walk else None
+    inputs = {"workload": layer, "hardware": hardware, "mapping": text}
+    document = cost.to_json() | describe_cost(cost) | stamp(inputs) | _walk_json(mismatches)
     if json:
-        inputs = {"workload": layer, "hardware": hardware, "mapping": text}
-        print_json(cost.to_json() | stamp(inputs) | _walk_json(mismatches))
+        print_json(document)
     else:
         _print_cost(cost, mismatches)
+    if report is not None:
+        write_report(report, document)
     return FAILED if mismatches else 0
 
 

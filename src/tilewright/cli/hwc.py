@@ -10,18 +10,30 @@ import typer
 
 from tilewright.cli.options import (
     BatchOption,
+    DefaultConventionOption,
     JsonOption,
     LayerArgument,
+    ReportOption,
     ShapeOption,
     parse_shapes,
+    require_default,
 )
-from tilewright.cli.output import output_width, print_json, print_problem, print_report, stamp
+from tilewright.cli.output import (
+    check_report,
+    output_width,
+    print_json,
+    print_problem,
+    print_report,
+    stamp,
+    write_report,
+)
 from tilewright.errors import InputError, Problem
 from tilewright.hwc.baseline import PLANES
 from tilewright.hwc.config import HwcConfig, load_config
 from tilewright.hwc.program import lower
 from tilewright.hwc.study import MOST_STEPS, Plan, plan_json, plan_layer
 from tilewright.loading import load_layer, load_mapping
+from tilewright.report.describe import describe_cost
 
 EXAMPLE = "Example: tilewright hwc vgg16:conv3_2 --config small --simulate"
 FAILED = 1
@@ -65,26 +77,33 @@ def hwc_command(  # noqa: PLR0913, PLR0917
         float | None, typer.Option(min=0.0, help="Time for finding the schedule.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the operands, the stalls and the search.")] = 0,
+    convention: DefaultConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Run a layer on the convolution block, and count the words on its ports."""
+    require_default(convention, "hwc")
     _check_simulator(simulator)
+    if report is not None:
+        check_report(report)
     block = load_config(config)
     work = load_layer(layer, batch=batch, shapes=parse_shapes(shape))
     given = None if mapping is None else load_mapping(mapping)
     with _stage("finding a schedule"):
         plan = plan_layer(work, block, given, seconds=seconds, seed=seed)
     lower(plan.cost.mapping, plan.layer, block)
-    document: dict[str, object] = plan_json(plan)
-    code = 0
+    document: dict[str, object] = plan_json(plan) | describe_cost(plan.cost)
     if verilog is not None:
         document["verilog"] = _write_verilog(block, verilog)
     inputs = {"layer": layer, "config": config}
     if not (simulate or vcd):
-        _show_plan(plan, document | stamp(inputs, seed=seed), as_json=json)
-        return code
+        document |= stamp(inputs, seed=seed)
+        _show_plan(plan, document, as_json=json)
+        if report is not None:
+            write_report(report, document)
+        return 0
 
     from tilewright.hwc.simulate import Memories
     from tilewright.hwc.study import study_layer
@@ -103,12 +122,15 @@ def hwc_command(  # noqa: PLR0913, PLR0917
             relu=relu,
         )
     code = 0 if study.run.is_correct and study.agrees else FAILED
+    document |= study.to_json() | describe_cost(study.plan.cost) | stamp(inputs, seed=seed)
     if json:
-        print_json(document | study.to_json() | stamp(inputs, seed=seed))
+        print_json(document)
     else:
         from tilewright.report.hwc import study_report
 
         print_report(study_report(study, output_width()))
+    if report is not None:
+        write_report(report, document)
     return code
 
 

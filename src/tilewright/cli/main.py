@@ -13,8 +13,24 @@ from collections.abc import Sequence
 
 import typer
 
-from tilewright.cli import codesign, compile_, cores, curve, design, evaluate, hwc, map_, show, zoo
-from tilewright.cli.output import print_json, print_problem, version
+from tilewright.cli import (
+    codesign,
+    compare,
+    compile_,
+    cores,
+    curve,
+    design,
+    evaluate,
+    explain,
+    hwc,
+    interchange,
+    map_,
+    report,
+    serve,
+    show,
+    zoo,
+)
+from tilewright.cli.output import COMMAND, print_json, print_problem, version
 from tilewright.errors import (
     InfeasibleError,
     InputError,
@@ -37,9 +53,15 @@ app.command("map", epilog=map_.EXAMPLE)(map_.map_command)
 app.command("curve", epilog=curve.EXAMPLE)(curve.curve_command)
 app.command("cores", epilog=cores.EXAMPLE)(cores.cores_command)
 app.command("codesign", epilog=codesign.EXAMPLE)(codesign.codesign_command)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare_command)
 app.command("compile", epilog=compile_.EXAMPLE)(compile_.compile_command)
 app.command("design", epilog=design.EXAMPLE)(design.design_command)
+app.command("explain", epilog=explain.EXAMPLE)(explain.explain_command)
+app.command("export", epilog=interchange.EXPORT_EXAMPLE)(interchange.export_command)
+app.command("import", epilog=interchange.IMPORT_EXAMPLE)(interchange.import_command)
 app.command("hwc", epilog=hwc.EXAMPLE)(hwc.hwc_command)
+app.command("report", epilog=report.EXAMPLE)(report.report_command)
+app.command("serve", epilog=serve.EXAMPLE)(serve.serve_command)
 app.command("show", epilog=show.EXAMPLE)(show.show_command)
 app.command("zoo", epilog=zoo.EXAMPLE)(zoo.zoo_command)
 
@@ -52,11 +74,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _program(
+    context: typer.Context,
     _: bool = typer.Option(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
     """Find how a network should run on a memory hierarchy, and what it costs."""
+    COMMAND.set(context.invoked_subcommand)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,16 +13,28 @@ from tilewright.cli.options import (
     FixOption,
     HardwareArgument,
     JsonOption,
+    NoCacheOption,
+    ReportOption,
     ShapeOption,
     WorkloadArgument,
     parse_shapes,
 )
-from tilewright.cli.output import output_width, print_json, print_report, stamp
+from tilewright.cli.output import (
+    check_report,
+    output_width,
+    print_json,
+    print_problem,
+    print_report,
+    stamp,
+    write_report,
+)
 from tilewright.ir.verify_fix import verify_fix
 from tilewright.ir.workload import Network
 from tilewright.loading import load, load_fix, load_hardware
 from tilewright.mapper.network import OnLayer, OnLayerProgress, map_network
 from tilewright.mapper.result import LayerResult, NetworkResult
+from tilewright.mapper.solved import SolvedLayers
+from tilewright.report.describe import Json, add_work, describe_chip
 
 if TYPE_CHECKING:
     from tilewright.mapper.optimal import Progress as LayerProgress
@@ -54,6 +66,8 @@ def map_command(  # noqa: PLR0913, PLR0917
     convention: ConventionOption = "default",
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    no_cache: NoCacheOption = False,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Find a mapping for every layer of a network, and price the whole.
@@ -64,6 +78,8 @@ def map_command(  # noqa: PLR0913, PLR0917
     are written; `GLB: | K@x C@y` a dataflow, the dims that may be unrolled on an axis;
     `GLB: | K4@x` an unrolling.
     """
+    if report is not None:
+        check_report(report)
     network = load(workload, batch=batch, shapes=parse_shapes(shape))
     chip = load_hardware(hardware)
     text = sys.stdin.read() if fix == "-" else fix
@@ -71,7 +87,7 @@ def map_command(  # noqa: PLR0913, PLR0917
     if given is not None:  # before the bar, which would stand above its messages
         layers = [layer.workload for layer in network.layers]
         verify_fix(layers, chip, given, imperfect=imperfect, uneven=uneven)
-    with _progress(network) as (on_layer, on_progress):
+    with show_progress(network) as (on_layer, on_progress):
         result = map_network(
             network,
             chip,
@@ -83,18 +99,29 @@ def map_command(  # noqa: PLR0913, PLR0917
             seconds=seconds,
             jobs=jobs,
             seed=seed,
+            solved=None if no_cache else SolvedLayers(on_trouble=print_problem),
             on_layer=on_layer,
             on_progress=on_progress,
         )
+    inputs = {"workload": workload, "hardware": hardware}
+    inputs |= {} if text is None else {"fix": text}
+    document = _document(result) | stamp(inputs, seed=seed)
     if json:
-        inputs = {"workload": workload, "hardware": hardware}
-        inputs |= {} if text is None else {"fix": text}
-        print_json(result.to_json() | stamp(inputs, seed=seed))
+        print_json(document)
     else:
         from tilewright.report.tables import result_report
 
         print_report(result_report(result, output_width()))
+    if report is not None:
+        write_report(report, document)
     return _exit_code(result)
+
+
+def _document(result: NetworkResult) -> Json:
+    """The document, with what a page needs to draw chip and layers."""
+    document = result.to_json()
+    add_work(document["layers"], [layer.workload for layer in result.layers])
+    return document | {"chip": describe_chip(result.hardware)}
 
 
 def _exit_code(result: NetworkResult) -> int:
@@ -104,7 +131,7 @@ def _exit_code(result: NetworkResult) -> int:
 
 
 @contextmanager
-def _progress(network: Network) -> Generator[tuple[OnLayer, OnLayerProgress]]:
+def show_progress(network: Network) -> Generator[tuple[OnLayer, OnLayerProgress]]:
     """A bar on stderr: layers done, time left, and what is found and proved of the one at work."""
     from rich.console import Console
     from rich.progress import (

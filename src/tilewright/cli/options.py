@@ -1,11 +1,12 @@
 """Options that several verbs share, so that they are spelled and explained once."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tilewright.errors import InputError, Problem
-from tilewright.model.convention import CONVENTIONS
+from tilewright.model.convention import CONVENTIONS, DEFAULT, find_convention
 
 WorkloadArgument = Annotated[
     str,
@@ -35,8 +36,23 @@ FixOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")
 ]
+NoCacheOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        envvar="TILEWRIGHT_NO_CACHE",
+        help="Solve every layer, also those that were solved before, and keep nothing.",
+    ),
+]
 ConventionOption = Annotated[
     str, typer.Option(help=f"The rules to count by: {', '.join(CONVENTIONS)}.")
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.html", help="Also write the result as one HTML page."),
+]
+DefaultConventionOption = Annotated[
+    str, typer.Option(help="The rules to count by; what is searched here is counted by `default`.")
 ]
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Fixes the symbolic batch of an ONNX graph.")
@@ -58,3 +74,14 @@ def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
             raise InputError(Problem(what, "write --shape INPUT=1,3,224,224"))
         shapes[name] = tuple(int(number) for number in numbers)
     return shapes
+
+
+def require_default(convention: str, verb: str) -> None:
+    """See that a verb whose proofs hold for one convention is asked for that one.
+
+    Raises: `InputError` if it is another, or none.
+    """
+    if find_convention(convention) != DEFAULT:
+        what = f"--convention {convention}: `{verb}` searches and proves by `default` only"
+        fix = "leave it out, and price what is found with `tilewright evaluate --convention`"
+        raise InputError(Problem(what, fix))

@@ -8,7 +8,7 @@ printed beside the prediction (`model.limit`).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tilewright.codegen.cpu import Cpu
@@ -78,7 +78,7 @@ def choose_blocking(
         lines = estimate(plan, cpu)
         candidates += 1
         cycles = modelled_cycles(plan, cpu, lines)
-        key = (cycles, 0.0) if objective == "time" else (float(lines[0]), cycles)
+        key = (cycles, 0.0) if objective == "time" else (fetching_cycles(lines), cycles)
         if best is None or key < best[0]:
             best = (key, plan)
     assert best is not None  # there is always the smallest tile
@@ -93,17 +93,22 @@ def modelled_cycles(plan: Plan, cpu: Cpu, lines: tuple[int, ...]) -> float:
     threads = plan.blocking.threads
     if threads > 1:
         share = math.ceil(blocks / threads) / blocks
+    return share * (_arithmetic_cycles(plan, cpu) + fetching_cycles(lines))
+
+
+def fetching_cycles(lines: Sequence[int]) -> float:
+    """What the lines that each cache fetches cost, L1 first; the last cache's come from DRAM."""
     costs = [*LINE_CYCLES[: len(lines) - 1], *[LINE_CYCLES[-1]] * len(lines)]
-    fetching = sum(cost * moved for cost, moved in zip(costs, lines, strict=False))
-    return share * (_arithmetic_cycles(plan, cpu) + fetching)
+    return sum(cost * moved for cost, moved in zip(costs, lines, strict=False))
 
 
 def _parallel_blocks(plan: Plan) -> int:
     shape, layout, blocking = plan.shape, plan.layout, plan.blocking
-    blocks = shape.batch * -(-shape.rows.places // blocking.rows)
+    rows = -(-shape.rows.places // blocking.rows)
     if shape.per_channel:
-        return blocks * layout.out_blocks
-    return blocks * layout.groups * -(-layout.out_blocks // blocking.vectors)
+        return shape.batch * rows * layout.out_blocks
+    blocks = rows * -(-layout.out_blocks // blocking.vectors)
+    return blocks if blocking.chunks_outside else shape.batch * layout.groups * blocks
 
 
 def _arithmetic_cycles(plan: Plan, cpu: Cpu) -> float:
@@ -141,9 +146,13 @@ def _candidates(
     for vectors, width in _register_tiles(shape, layout, cpu, target):
         for chunk in _chunk_sizes(layout):
             for rows in _row_blocks(shape):
-                for outside in (True, False):
-                    if outside or rows < shape.rows.places:
-                        yield Blocking(vectors, width, chunk, rows, outside, threads)
+                orders = [(True, False)]
+                if rows < shape.rows.places:
+                    orders.append((False, False))
+                if chunk < layout.elements:
+                    orders += [(outside, True) for outside, _ in orders]
+                for outside, chunks_outside in orders:
+                    yield Blocking(vectors, width, chunk, rows, outside, chunks_outside, threads)
 
 
 def _window_width(shape: Shape, target: Target) -> int:

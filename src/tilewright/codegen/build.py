@@ -1,6 +1,6 @@
 """From the text of a program to a shared library: the system's compiler, and a cache by content.
 
-Owns: finding the compiler, its flags, the folder of the cache.
+Owns: finding the compiler, its flags, what is kept in the cache.
 
 Non-goals: loading the library (`kernel.py`).
 """
@@ -8,13 +8,13 @@ Non-goals: loading the library (`kernel.py`).
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from hashlib import sha256
 from pathlib import Path
 
 from tilewright.codegen.targets import Target
 from tilewright.errors import MissingToolError, Problem
+from tilewright.folders import cache_folder
 
 FLAGS = ("-std=c11", "-O2", "-ffp-contract=fast", "-Wall", "-Wextra")
 SHARED = ("-shared", "-fPIC")
@@ -43,16 +43,6 @@ def compiler_flags(target: Target, *, threads: int) -> tuple[str, ...]:
     return (*FLAGS, *target.flags, *parallel)
 
 
-def cache_folder() -> Path:
-    """Where libraries are kept: `$TILEWRIGHT_CACHE`, or `tilewright` in the user's cache."""
-    given = os.environ.get("TILEWRIGHT_CACHE")
-    if given:
-        return Path(given)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tilewright"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tilewright"
-
-
 def build_library(name: str, text: str, flags: tuple[str, ...]) -> Path:
     """Compile a program, unless the cache has it; returns the library.
 
@@ -65,7 +55,7 @@ def build_library(name: str, text: str, flags: tuple[str, ...]) -> Path:
     compiler = find_compiler()
     key = "\0".join([text, _identity(compiler), *flags])
     digest = sha256(key.encode()).hexdigest()[:32]
-    folder = cache_folder() / "c" / digest[:2]
+    folder = cache_folder("c") / digest[:2]
     library = folder / f"{digest}.so"
     if library.is_file():
         return library

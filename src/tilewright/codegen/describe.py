@@ -34,6 +34,7 @@ def _nest(choice: Choice) -> Iterator[str]:
     yield from format_mapping(choice.traffic.mapping).split("\n")
     yield ""
     order = "output channels, then rows" if blocking.channels_outside else "rows, then channels"
+    order = f"input channels, then {order}" if blocking.chunks_outside else order
     yield f"Least {choice.objective} of {choice.candidates} candidates; outer loops: {order}."
     if blocking.threads > 1:
         yield f"{blocking.threads} threads share the outer loops."
@@ -48,5 +49,5 @@ def _traffic(cpu: Cpu, choice: Choice) -> Iterator[str]:
         yield f"  {origin} to L{part.cache.level}: {part.total_lines:,} ({split})"
         held = format_bytes(8 * part.tile_bytes)
         passing = part is choice.traffic.caches[0] and not choice.plan.shape.per_channel
-        why = "more than its share: " + ("weights pass through" if passing else "a lower bound")
+        why = "more than its share: " + ("it passes through" if passing else "a lower bound")
         yield f"    inside that loop it holds {held}" + ("" if part.fits else f", {why}")

@@ -4,6 +4,7 @@ Owns: the order of the parts, the packing functions, the names that a C program 
 """
 
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from tilewright.codegen.emit_product import block_calls, emit_product
@@ -209,10 +210,16 @@ def _pack_weights(plan: Plan, text: Text) -> None:
     some = f"{layout.elements} - c0 < {lanes} ? {layout.elements} - c0 : {lanes}"
     taps = f"{shape.rows.taps} * {shape.columns.taps}"
     each = f"weights[(o * {shape.inputs} + {{c}}) * {taps} + r * {shape.columns.taps} + s]"
+    first, stop, chunk = "0", str(layout.elements), nullcontext()
+    if plan.blocking.chunks_outside:
+        size, first = plan.blocking.chunk, "first"
+        stop = f"first + {size} && c0 < {layout.elements}"
+        chunk = text.block(f"for (long first = 0; first < {layout.elements}; first += {size})")
     with (
         text.block(f"for (long g = 0; g < {layout.groups}; g++)"),
+        chunk,
         text.block(f"for (long k = 0; k < {number}; k++)"),
-        text.block(f"for (long c0 = 0; c0 < {layout.elements}; c0 += {lanes})"),
+        text.block(f"for (long c0 = {first}; c0 < {stop}; c0 += {lanes})"),
     ):
         assert [first for first, _ in pieces] == list(range(0, layout.elements, lanes))
         text.line(f"const long some = {some};")
@@ -293,12 +300,14 @@ def _unpack_output(plan: Plan, text: Text) -> None:
 def emit_loops(plan: Plan, text: Text) -> None:
     """Write the outer loops, in a function of `image`, `weights` and `output`."""
     *loops, call = window_calls(plan) if plan.shape.per_channel else block_calls(plan)
-    if plan.blocking.threads > 1:
-        text.line(
-            f"#pragma omp parallel for collapse({len(loops)}) schedule(static) "
-            f"num_threads({plan.blocking.threads})"
-        )
-    for loop in loops:
+    # A chunk adds to what the chunk before left: threads share what is inside a chunk.
+    alone = 3 if plan.blocking.chunks_outside else 0
+    for depth, loop in enumerate(loops):
+        if depth == alone and plan.blocking.threads > 1:
+            text.line(
+                f"#pragma omp parallel for collapse({len(loops) - alone}) schedule(static) "
+                f"num_threads({plan.blocking.threads})"
+            )
         text.line(loop)
     text.line(f"    {call}")
 

@@ -4,6 +4,7 @@ Owns: the C of the register tile, of a row, and of a block of rows and output ch
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 from tilewright.codegen.shape import Window
 from tilewright.codegen.text import Text
@@ -270,21 +271,23 @@ class _channel_loops:  # noqa: N801 - used like a function
 
 
 def _emit_block(plan: Plan, text: Text) -> None:
-    """The loops over chunks of input channels and over rows, of a block."""
+    """The loops over chunks of input channels, unless they stand outside, and over rows."""
     shape, layout, blocking = plan.shape, plan.layout, plan.blocking
     groups = vector_groups(layout, blocking)
     filters = layout.elements * shape.taps
     image, out_plane = layout.image_plane * layout.in_lanes, layout.output_plane
     text.line("/* Rows [p0, p1) of the output channels of group k of image n, group g. */")
+    chunk = "long c, " if blocking.chunks_outside else ""
     with text.block(
-        f"static void {plan.prefix}block(long n, long g, long p0, long p1, long k, "
+        f"static void {plan.prefix}block(long n, long g, {chunk}long p0, long p1, long k, "
         "const element *restrict image, const element *restrict weights, element *restrict output)"
     ):
         text.line(f"const long vectors = {_vectors_of(groups, blocking.vectors)};")
         text.line(f"const long kb = k * {blocking.vectors};")
-        text.line(
-            f"const element *w = weights + (g * {layout.out_blocks} + kb) * {filters}L * LANES;"
-        )
+        if not blocking.chunks_outside:
+            text.line(
+                f"const element *w = weights + (g * {layout.out_blocks} + kb) * {filters}L * LANES;"
+            )
         text.line(
             f"const element *bias = weights + {layout.filter_elements}L"
             f" + (g * {layout.out_blocks} + kb) * {layout.bias_elements}L;"
@@ -294,14 +297,17 @@ def _emit_block(plan: Plan, text: Text) -> None:
         text.line(
             f"element *y = output + ({number} * {layout.out_blocks} + kb) * {out_plane}L * LANES;"
         )
-        loop = f"for (long c = 0; c < {layout.elements}; c += {blocking.chunk})"
-        with text.block(loop):
+        with nullcontext() if blocking.chunks_outside else text.block(_chunk_loop(plan)):
             rest = f"{layout.elements} - c"
             text.line(
                 f"const long channels = {rest} < {blocking.chunk} ? {rest} : {blocking.chunk};"
             )
             text.line(f"const int first = c == 0, last = c + channels == {layout.elements};")
-            text.line(f"const element *wc = w + c * {shape.taps}L * vectors * LANES;")
+            if blocking.chunks_outside:
+                before = f"(g * {layout.elements} + c) * {layout.out_blocks} + kb * channels"
+                text.line(f"const element *wc = weights + ({before}) * {shape.taps}L * LANES;")
+            else:
+                text.line(f"const element *wc = w + c * {shape.taps}L * vectors * LANES;")
             text.line(f"const element *xc = x + c / {layout.in_lanes} * {image}L;")
             _prefetch_start(plan, text)
             with text.block("for (long p = p0; p < p1; p++)"):
@@ -314,12 +320,31 @@ def _vectors_of(groups: list[tuple[int, int]], vectors: int) -> str:
     return f"k < {groups[0][0]} ? {vectors} : {groups[1][1]}"
 
 
+def _chunk_loop(plan: Plan) -> str:
+    return f"for (long c = 0; c < {plan.layout.elements}; c += {plan.blocking.chunk})"
+
+
 def _prefetch_start(plan: Plan, text: Text) -> None:
-    """The weights of the next chunk are fetched a line at a time while this one works."""
-    text.line("/* Fetch the next chunk's weights, a line per step, while this one is at work. */")
+    """The weights that come next are fetched a line at a time while these work."""
     size = f"channels * {plan.shape.taps}L * vectors * LANES"
+    if plan.blocking.rows == 1 and plan.shape.columns.places <= plan.blocking.width:
+        # Each weight is read once, in order: the CPU sees that by itself.
+        text.line("uintptr_t ahead = (uintptr_t)wc, stop = ahead;")
+        return
+    text.line("/* Fetch the weights that come next, a line per step, while these are at work. */")
     text.line(f"const long next = {size};")
-    text.line("uintptr_t ahead = (uintptr_t)(wc + next), stop = ahead + (last ? 0 : 4 * next);")
+    text.line("uintptr_t ahead = (uintptr_t)(wc + next);")
+    text.line(f"const uintptr_t stop = ahead + ({_weights_follow(plan)} ? 4 * next : 0);")
+
+
+def _weights_follow(plan: Plan) -> str:
+    """In C: whether the weights behind a block's are those that are read after them."""
+    blocking, rows = plan.blocking, plan.shape.rows.places
+    if not blocking.chunks_outside:
+        return "!last"
+    groups = sum(count for count, _ in vector_groups(plan.layout, blocking))
+    last_rows = blocking.channels_outside and blocking.rows < rows
+    return f"k + 1 < {groups}" + (f" && p1 == {rows}" if last_rows else "")
 
 
 def _row_of_block(plan: Plan, text: Text, widths: list[int]) -> None:
@@ -352,7 +377,11 @@ def block_calls(plan: Plan) -> Iterator[str]:
     inner = [f"for (long k = 0; k < {groups}; k++)", f"for (long b = 0; b < {blocks}; b++)"]
     yield f"for (long n = 0; n < {plan.shape.batch}; n++)"
     yield f"for (long g = 0; g < {layout.groups}; g++)"
+    if blocking.chunks_outside:
+        yield _chunk_loop(plan)
     yield from inner if blocking.channels_outside else reversed(inner)
     stop = f"b * {blocking.rows} + {blocking.rows}"
     stop = f"{stop} < {rows.places} ? {stop} : {rows.places}"
-    yield f"{plan.prefix}block(n, g, b * {blocking.rows}, {stop}, k, image, weights, output);"
+    chunk = "c, " if blocking.chunks_outside else ""
+    rows_of = f"b * {blocking.rows}, {stop}"
+    yield f"{plan.prefix}block(n, g, {chunk}{rows_of}, k, image, weights, output);"

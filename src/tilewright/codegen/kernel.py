@@ -303,7 +303,12 @@ class Kernel:
         pointers = [
             self._ffi.from_buffer(_pointer(array), array) for array in (image, weights, output)
         ]
-        return lambda: function(*pointers)
+
+        def call(owner: Kernel = self) -> None:  # it must outlive the library
+            del owner
+            function(*pointers)
+
+        return call
 
     def unpack_output(self, packed: Array) -> Array:
         """Bring a packed output into the user's shape."""

@@ -190,6 +190,7 @@ def _layer(made: GeneratedNetwork, step: KernelStep) -> dict[str, Any]:
             "chunk": blocking.chunk,
             "rows": blocking.rows,
             "channels_outside": blocking.channels_outside,
+            "chunks_outside": blocking.chunks_outside,
             "threads": blocking.threads,
         },
         "accesses": {

@@ -92,6 +92,7 @@ def _layer(cpu: Cpu, program: LayerProgram) -> dict[str, Any]:
             "chunk": blocking.chunk,
             "rows": blocking.rows,
             "channels_outside": blocking.channels_outside,
+            "chunks_outside": blocking.chunks_outside,
             "threads": blocking.threads,
         },
         "library": None if program.library is None else str(program.library),

@@ -9,6 +9,7 @@ lines leave, writes allocate; the next cache sees what misses.
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from tilewright.codegen.kernel import Generated
 MOST_ACCESSES = 3_000_000_000
 """Beyond, the simulation would take minutes."""
 MOST_CACHES = 4
+LINE = 16
+"""Elements."""
 
 SIMULATOR = r"""
 /* The caches that the accesses above go to. Innermost first; the most recent line stands first. */
@@ -115,7 +118,7 @@ def simulate(made: Generated, caches: Sequence[Cache]) -> Accesses | None:
     flags = (*flags, "-Wno-unknown-pragmas", "-DTILEWRIGHT_TRACE")
     library = ctypes.CDLL(str(build_library(made.program.name, source, flags)))
     sizes = (layout.image_elements, max(layout.weight_elements, 1), layout.output_elements)
-    arrays = [_lines(size) for size in sizes]
+    arrays = _side_by_side(sizes)
     numbers = [(c.capacity_bytes, c.ways, c.line_bytes.bit_length() - 1) for c in caches]
     geometry, counts = np.array(numbers, np.int64), np.zeros(len(caches) + 1, np.uint64)
     pointers = [ctypes.c_void_p(array.ctypes.data) for array in (geometry, *arrays, counts)]
@@ -125,7 +128,12 @@ def simulate(made: Generated, caches: Sequence[Cache]) -> Accesses | None:
     return Accesses(tuple(caches), tuple(lines), touched)
 
 
-def _lines(elements: int) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
-    raw = np.zeros(elements + 16, np.int32)
-    start = -raw.ctypes.data % 64 // 4
-    return raw[start : start + elements]
+def _side_by_side(sizes: Sequence[int]) -> "list[np.ndarray[tuple[int], np.dtype[np.int32]]]":
+    """Arrays one behind the other, each from a line on: counts are then the same every time.
+
+    Wherever the first one begins, it only turns all sets around.
+    """
+    starts = [0, *accumulate(-(-size // LINE) * LINE for size in sizes)]
+    raw = np.zeros(starts[-1] + LINE, np.int32)
+    first = -raw.ctypes.data % (4 * LINE) // 4
+    return [raw[first + at : first + at + size] for at, size in zip(starts, sizes, strict=False)]

@@ -33,6 +33,7 @@ class Blocking:
         chunk: input elements (pairs of channels for int8) summed before the next row.
         rows: of a block; blocks are the outer loops.
         channels_outside: blocks of output channels stand outside of blocks of rows.
+        chunks_outside: chunks of input elements stand outside of both; sums come back for each.
         threads: that share the blocks.
     """
 
@@ -41,6 +42,7 @@ class Blocking:
     chunk: int
     rows: int
     channels_outside: bool = True
+    chunks_outside: bool = False
     threads: int = 1
 
 

@@ -130,11 +130,12 @@ def nest_of(plan: Plan) -> LoopNest:
     around = [("K", vectors), ("P", blocks)]
     around = around if blocking.channels_outside else around[::-1]
     chunk_blocks = -(-blocking.chunk // layout.in_lanes)
+    chunks = ("C", -(-layout.elements // blocking.chunk))
+    around = [chunks, *around] if blocking.chunks_outside else [*around, chunks]
     outer = [
         ("N", shape.batch),
         ("G", layout.groups),
         *around,
-        ("C", -(-layout.elements // blocking.chunk)),
         ("P", blocking.rows),
         ("Q", tiles),
     ]
@@ -200,9 +201,9 @@ class Residence:
     depths: tuple[int, ...]
     tiles: tuple[tuple[int, bool], ...]
 
-    def streams(self, shape: Shape) -> bool:
-        """Whether the weights of a tile pass through L1, because they do not fit it."""
-        return not self.tiles[0][1] and not shape.per_channel
+    def streams(self, shape: Shape) -> int:
+        """Through how many caches, L1 first, weights and image of a tile pass: they fit none."""
+        return 0 if shape.per_channel else sum(not fits for _, fits in self.tiles)
 
 
 def reside(plan: Plan, cpu: Cpu) -> Residence:
@@ -249,19 +250,21 @@ def estimate(plan: Plan, cpu: Cpu) -> tuple[int, ...]:
     residence, nest = reside(plan, cpu), nest_of(plan)
     streams = residence.streams(plan.shape)
     return tuple(
-        _estimated_lines(plan, nest, depth, cache, passing=streams and not level)
+        _estimated_lines(plan, nest, depth, cache, passing=level < streams)
         for level, (depth, cache) in enumerate(zip(residence.depths, cpu.caches, strict=True))
     )
 
 
 def _estimated_lines(plan: Plan, nest: LoopNest, depth: int, cache: Cache, *, passing: bool) -> int:
     inside = [*nest.outer[depth:], *nest.inner, *nest.unrolled, nest.lanes]
-    total = 0
+    sizes: dict[str, int] = dict(zip(_DIMS, _dim_sizes(plan.shape, plan.layout), strict=True))
+    sizes["K"] = plan.layout.out_blocks * plan.layout.lanes
+    total = 0.0
     for name, dims in _DIMS_OF.items():
         if name == "W" and plan.shape.pool:
             continue
         around, within = list(nest.outer[:depth]), inside
-        if name == "W" and passing:
+        if passing and name != "O":
             around = list(nest.outer)
         else:
             while around and (around[-1][1] == 1 or around[-1][0] not in dims):
@@ -270,8 +273,20 @@ def _estimated_lines(plan: Plan, nest: LoopNest, depth: int, cache: Cache, *, pa
                 within = [around.pop(), *inside]
         span = _span(within)
         tile = tile_lines(plan.shape, plan.layout, span, cache.line_bytes)[name]
-        total += tile * math.prod(extent for _, extent in around)
-    return total
+        moved = [loop for loop in around if loop[0] in dims]
+        total += tile * math.prod(extent for _, extent in around) * _present(span, moved, sizes)
+    return round(total)
+
+
+def _present(
+    span: Mapping[str, int], around: Sequence[tuple[str, int]], sizes: Mapping[str, int]
+) -> float:
+    """The share of what the loops around tiles run over that is there: last tiles are smaller."""
+    share = 1.0
+    for dim in {dim for dim, _ in around if dim in "CKPQ"}:
+        steps = math.prod(extent for other, extent in around if other == dim)
+        share *= min(1.0, sizes[dim] / (steps * min(span.get(dim, 1), sizes[dim])))
+    return share
 
 
 def usable_bytes(cache: Cache, threads: int) -> int:
@@ -301,28 +316,33 @@ def _span(loops: Sequence[tuple[str, int]]) -> dict[str, int]:
     return span
 
 
-def write_mapping(work: Workload, nest: LoopNest, depths: Sequence[int], *, streams: bool) -> Nest:
+def write_mapping(work: Workload, nest: LoopNest, depths: Sequence[int], *, streams: int) -> Nest:
     """The nest in the notation of mappings.
 
-    `depths` are the loops outside each cache's tile, L1 first. If the nest `streams`, a tile's
-    weights do not fit L1 and are fetched anew for every register tile.
+    `depths` are the loops outside each cache's tile, L1 first. Through so many caches as the nest
+    `streams`, weights and image pass: what a register tile reads is gone before the next one.
+    They stand in blocks of their own, inside a loop that has run through all of a tile by then.
     """
     present = set(work.sizes)
     operands = tuple(operand.name for operand in work.operands)
-    first = tuple(name for name in operands if name != "W") if streams else operands
     blocks: list[Block] = []
     bounds = [0, *reversed(depths), len(nest.outer)]
-    names = ["DRAM", *(f"L{level}" for level in range(len(depths), 0, -1))]
+    levels = range(len(depths), 0, -1)
+    names = ["DRAM", *(f"L{level}" for level in levels)]
+    passed = [f"L{level}" for level in levels if level <= streams]
     for memory, start, stop in zip(names, bounds[:-1], bounds[1:], strict=True):
-        kept = first if memory == "L1" else operands
+        kept = (work.output.name,) if memory in passed else operands
         blocks.append(Block(memory, kept, _loops(nest.outer[start:stop], present)))
     lanes = tuple(Loop(dim, extent, "x") for dim, extent in [nest.lanes] if dim in present)
     if not streams:
         inside = _loops((*nest.inner, *nest.unrolled), present)
         return Nest((*blocks, Block("REG", ("O",), inside, lanes)))
-    blocks.append(Block("REG", ("O",), _loops(nest.inner, present)))
-    blocks.append(Block("L1", ("W",), _loops(nest.unrolled, present)))
-    return Nest((*blocks, Block("REG", (), (), lanes)))
+    cut = next((at for at, (_, extent) in enumerate(nest.inner, 1) if extent > 1), 0)
+    blocks.append(Block("REG", ("O",), _loops(nest.inner[:cut], present)))
+    blocks += [Block(memory, ("I",), ()) for memory in passed]
+    blocks.append(Block("REG", (), _loops(nest.inner[cut:], present)))
+    blocks += [Block(memory, ("W",), ()) for memory in passed]
+    return Nest((*blocks, Block("REG", (), _loops(nest.unrolled, present), lanes)))
 
 
 def _loops(loops: Sequence[tuple[str, int]], present: set[str]) -> tuple[Loop, ...]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError, Problem, visible
+from tilewright.frontend.onnx_growth import explosions
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -112,7 +113,8 @@ def load_model(path: Path) -> "ModelProto":
 def load_whole_model(path: Path) -> "ModelProto":
     """Read an ONNX file. Data in other files is not read.
 
-    Raises: `InputError` if it is missing, too large, cut off, or no ONNX file.
+    Raises: `InputError` if it is missing, too large, cut off, no ONNX file, or grows too large when
+    it is unfolded.
     """
     from google.protobuf.message import DecodeError
     from onnx import ModelProto
@@ -131,6 +133,8 @@ def load_whole_model(path: Path) -> "ModelProto":
     if not all(isinstance(text, str) for text in _texts(model)):
         what = "names in the file are not text (UTF-8): it is damaged"
         raise InputError(Problem(what, "export it anew, or copy it whole", str(path)))
+    for what in explosions(model):
+        raise InputError(Problem(what, "export it anew", str(path)))
     return _inlined(model)
 
 

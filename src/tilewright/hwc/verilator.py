@@ -1,10 +1,10 @@
 """The block in Verilator: compiled once per configuration, and kept.
 
-Owns: building the simulator, the folder where it is kept, running a job in it.
+Owns: building the simulator, keeping it, running a job in it.
 """
 
 import json
-import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -17,13 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from tilewright.errors import MissingToolError, Problem
+from tilewright.folders import cache_folder
 from tilewright.hwc.config import HwcConfig
 from tilewright.hwc.simulate import NOTHING, Job, Outcome
 from tilewright.hwc.verilog import TOP, convert_block, missing_amaranth
 
 _PORTS = ("", "inputs", "weights", "sums", "biases")
+_PROGRAM = "Vtestbench"
 _NO_WORD = -(1 << 31)
-_SOURCES = ("config.py", "convolution.py", "program.py", "testbench.cpp", "verilator.py")
+_BENCH = ("testbench.cpp", "testbench.sv")
+_SOURCES = ("config.py", "convolution.py", "program.py", "verilator.py", *_BENCH)
 """What the block's parameters and the simulator are made of, beside the RTL."""
 
 
@@ -52,8 +55,8 @@ def build(config: HwcConfig, *, trace: bool = False) -> Path:
     if shutil.which("verilator") is None:
         what = "Verilator is not installed"
         raise MissingToolError(Problem(what, "apt-get install verilator, or a small layer without"))
-    folder = cache_folder() / _key(config, trace=trace)
-    program = folder / f"V{TOP}"
+    folder = cache_folder("hwc") / _key(config, trace=trace)
+    program = folder / _PROGRAM
     if program.is_file():
         return program
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -61,14 +64,8 @@ def build(config: HwcConfig, *, trace: bool = False) -> Path:
         _compile(Path(work), convert_block(replace(config, name=TOP)), trace=trace)
         folder.mkdir(exist_ok=True)
         # Moved in one step: two builds at once both end with a whole program.
-        Path(work, "obj", f"V{TOP}").replace(program)
+        Path(work, "obj", _PROGRAM).replace(program)
     return program
-
-
-def cache_folder() -> Path:
-    """Where compiled simulators are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tilewright" / "hwc"
 
 
 def _key(config: HwcConfig, *, trace: bool) -> str:
@@ -81,8 +78,17 @@ def _key(config: HwcConfig, *, trace: bool) -> str:
     except metadata.PackageNotFoundError:
         raise missing_amaranth() from None
     parts = [_verilator_version(), amaranth, str(trace), repr(replace(config, name=TOP))]
-    parts.append(_sources())
+    parts += [_processor(), _sources()]
     return sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def _processor() -> str:
+    """What the program is compiled for: it may not run on another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
 @lru_cache(maxsize=1)
@@ -93,10 +99,6 @@ def _sources() -> str:
     return "\n".join(item.read_text("utf-8") for item in sorted(sources, key=str) if item.is_file())
 
 
-def _bench() -> str:
-    return resources.files("tilewright.hwc").joinpath("testbench.cpp").read_text("utf-8")
-
-
 @lru_cache(maxsize=1)
 def _verilator_version() -> str:
     return subprocess.run(
@@ -104,17 +106,23 @@ def _verilator_version() -> str:
     ).stdout
 
 
-# Split into many functions, or the compiler takes minutes over one that is thousands of lines long.
+def _on_both_edges(text: str) -> str:
+    """Every change of the clock is a cycle: half as many evaluations. For waveforms it is not."""
+    return text.replace("always @(posedge clk)", "always @(posedge clk or negedge clk)")
+
+
+# Split into functions, or the compiler takes minutes over one that is thousands of lines long.
 def _compile(work: Path, text: str, *, trace: bool) -> None:
-    source, main = work / f"{TOP}.v", work / "testbench.cpp"
-    source.write_text(text, encoding="utf-8")
-    main.write_text(_bench(), encoding="utf-8")
+    texts = {f"{TOP}.v": text}
+    texts |= {name: resources.files("tilewright.hwc").joinpath(name).read_text() for name in _BENCH}
+    for name, each in texts.items():
+        (work / name).write_text(each if trace else _on_both_edges(each), encoding="utf-8")
     command = [
         "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--x-initial",
-        "fast", "--noassert", "--output-split", "10000", "--output-split-cfuncs", "300",
+        "fast", "--noassert", "--output-split", "200000", "--output-split-cfuncs", "3000",
         "-Wno-fatal", "-Wno-lint", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_GLOBAL=-O1",
-        *(["--trace", "-CFLAGS", "-DWITH_TRACE"] if trace else []),
-        "--top-module", TOP, "--Mdir", str(work / "obj"), str(source), str(main),
+        "-CFLAGS", "-march=native", *(["--trace", "-CFLAGS", "-DWITH_TRACE"] if trace else []),
+        "--top-module", "testbench", "--Mdir", str(work / "obj"), *(str(work / n) for n in texts),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=work)
     if done.returncode:

@@ -1,7 +1,7 @@
-"""Amounts of memory as people write them: `108KiB`, `448B`, `55296 words`.
+"""Amounts as people write them: `108KiB`, `448B`, `55296 words`; `1.20 µJ`.
 
-Owns: reading and printing capacities. Everything is kept in bits, the one unit that every word
-size divides.
+Owns: reading and printing capacities, printing energies. Memory is kept in bits, the one unit
+that every word size divides.
 """
 
 import re
@@ -50,3 +50,15 @@ def format_bytes(bits: int) -> str:
         if bits >= BITS_PER_UNIT[unit]:
             return f"{round(bits / BITS_PER_UNIT[unit], 2):g} {unit}"
     return f"{bits // 8} B"
+
+
+def format_energy(pj: float) -> str:
+    """Print an energy, given in pJ, in the unit that keeps it short.
+
+    >>> format_energy(1.2e6), format_energy(3)
+    ('1.20 µJ', '3.00 pJ')
+    """
+    for unit, scale in (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
+        if pj >= scale:
+            return f"{pj / scale:,.2f} {unit}"
+    return f"{pj:,.2f} pJ"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from tilewright.errors import InfeasibleError
 from tilewright.ir.hardware import Hardware
-from tilewright.ir.mapping import Mapping
+from tilewright.ir.mapping import Mapping, format_mapping
 from tilewright.ir.verify import verify_mapping
 from tilewright.ir.workload import Layer
 from tilewright.joint.crew import Ask, Crew, Solved, Stop
@@ -19,6 +19,7 @@ from tilewright.joint.goal import Goal, Metric, Totals
 from tilewright.joint.sites import area_of
 from tilewright.joint.space import Choice, Space
 from tilewright.joint.variable import Field
+from tilewright.mapper.floor import least_of
 from tilewright.mapper.result import Objective
 from tilewright.model.cost import Cost
 from tilewright.model.evaluate import evaluate, make_evaluator
@@ -157,6 +158,7 @@ class Finisher:
             that what comes before goes as it went then.
         known: what has been mapped.
         on_solved: told what is mapped, as it comes.
+        least: mappings that were found and need no mapper, for no mapping undercuts them.
     """
 
     space: Space
@@ -166,6 +168,7 @@ class Finisher:
     recalled: dict[SolveKey, Solved] = field(default_factory=dict[SolveKey, Solved])
     known: dict[SolveKey, Solved] = field(default_factory=dict[SolveKey, Solved])
     on_solved: Callable[[SolveKey, Solved], None] = lambda _, __: None
+    least: dict[SolveKey, Solved] = field(default_factory=dict[SolveKey, Solved])
 
     def solve(self, choices: Iterable[Choice], objectives: Sequence[Objective], stop: Stop) -> None:
         """Map every layer on every one of the chips for every one of the objectives."""
@@ -178,7 +181,7 @@ class Finisher:
         for key in keys:
             if key in self.recalled:
                 self.known[key] = self.recalled[key]
-        missing = [key for key in keys if key not in self.known]
+        missing = [key for key in keys if key not in self.known and key not in self.least]
         chips = {choice: self.space.chip(choice) for choice, _, _ in missing}
         asks = [
             Ask(self.layers[index][0].workload, chips[choice], Objective(name), self.seconds)
@@ -189,46 +192,69 @@ class Finisher:
             self.on_solved(missing[place], solved)
 
     def finish(
-        self, goal: Goal, choice: Choice, drafts: Sequence[Mapping | None], stop: Stop
+        self, goal: Goal, choice: Choice, drafts: Sequence[Sequence[Mapping]], stop: Stop
     ) -> Point | None:
         """The best design on a chip: of proved mappings and those that a search found.
 
         Args:
             goal: what to minimise, and the bounds.
             choice: the chip.
-            drafts: a mapping found for each layer, if there is one.
+            drafts: mappings found for each layer.
             stop: asked now and then.
 
         Returns: the point, or `None` if a layer has no mapping or it was stopped.
         """
         found: Point | None = None
         for objective in objectives_of(goal):
+            if objective is Objective.CYCLES:
+                self._note_least(choice, drafts)
             self.solve([choice], [objective], stop)
             found = self._best(goal, choice, drafts)
             if found is None or found.proved_on_chip or stop():
                 break
         return None if found is None else self._trimmed(found)
 
+    def _known(self, key: tuple[Choice, int, Objective]) -> Solved | None:
+        """What is known of a layer on a chip."""
+        named = (*key[:2], key[2].value)
+        return self.known.get(named) or self.least.get(named)
+
+    def _note_least(self, choice: Choice, drafts: Sequence[Sequence[Mapping]]) -> None:
+        """Note drafts that no mapping undercuts: of each layer the one of least energy."""
+        chip = self.space.chip(choice)
+        for index, (layer, _) in enumerate(self.layers):
+            key = (choice, index, Objective.CYCLES.value)
+            if key in self.known or key in self.recalled:
+                continue
+            floor = least_of(make_evaluator(layer.workload, chip), Objective.CYCLES)
+            costs = [_priced(layer, chip, draft) for draft in drafts[index]]
+            fastest = [cost for cost in costs if cost is not None and cost.cycles <= floor]
+            if fastest:
+                best = min(fastest, key=lambda cost: cost.energy_pj)
+                text = format_mapping(best.mapping)
+                self.least[key] = Solved(text, best.energy_pj, best.cycles, floor, proved=True)
+
     def as_known(
-        self, goal: Goal, choice: Choice, drafts: Sequence[Mapping | None]
+        self, goal: Goal, choice: Choice, drafts: Sequence[Sequence[Mapping]]
     ) -> Point | None:
         """The best design on a chip of the mappings that there are, without mapping more."""
         found = self._best(goal, choice, drafts)
         return None if found is None else self._trimmed(found)
 
-    def _best(self, goal: Goal, choice: Choice, drafts: Sequence[Mapping | None]) -> Point | None:
+    def _best(
+        self, goal: Goal, choice: Choice, drafts: Sequence[Sequence[Mapping]]
+    ) -> Point | None:
         chip = self.space.chip(choice)
         offers: list[list[tuple[Cost, bool]]] = []
         for index, (layer, _) in enumerate(self.layers):
             found = [
                 (evaluate(layer.workload, chip, solved.mapping), solved.proved)
                 for objective in objectives_of(goal)
-                for solved in [self.known.get((choice, index, objective.value))]
+                for solved in [self._known((choice, index, objective))]
                 if solved is not None and solved.mapping is not None
             ]
-            draft = drafts[index]
-            cost = None if draft is None else _priced(layer, chip, draft)
-            found += [] if cost is None else [(cost, False)]
+            costs = [_priced(layer, chip, draft) for draft in drafts[index]]
+            found += [(cost, False) for cost in costs if cost is not None]
             if not found:
                 return None
             offers.append(found)
@@ -279,7 +305,7 @@ class Finisher:
         self, choice: Choice, objective: Objective, of: Callable[[float], float] = float
     ) -> float:
         found = [
-            (layer.repeat * weight, self.known.get((choice, index, objective.value)))
+            (layer.repeat * weight, self._known((choice, index, objective)))
             for index, (layer, weight) in enumerate(self.layers)
         ]
         return math.fsum(w * of(solved.lower_bound) for w, solved in found if solved is not None)
@@ -326,8 +352,13 @@ def objectives_of(goal: Goal) -> tuple[Objective, ...]:
     if goal.objective is Metric.AREA and Metric.ENERGY in metrics:
         first = Objective.ENERGY
     both = bool(metrics & {Metric.POWER, Metric.EDP}) or {Metric.ENERGY, Metric.LATENCY} <= metrics
-    rest = (Objective.CYCLES, Objective.EDP, Objective.ENERGY) if both else ()
-    return (first, *(objective for objective in rest if objective is not first))
+    if not both:
+        return (first,)
+    # Least cycles are proved last: it may take a hundred times as long.
+    quick = (Objective.ENERGY, Objective.EDP, Objective.CYCLES)
+    if first is Objective.CYCLES:
+        return quick
+    return (first, *(objective for objective in quick if objective is not first))
 
 
 _FIRST = {

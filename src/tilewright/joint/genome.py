@@ -221,6 +221,33 @@ def drawn(layer: LayerArrays, frame: Frame, count: int, random: np.random.Genera
     return Genes(slot, order, keeps)
 
 
+def spread(
+    genes: Genes,
+    layer: LayerArrays,
+    frame: Frame,
+    copies: np.ndarray,
+    random: np.random.Generator,
+) -> Genes:
+    """Mappings with atoms at random moved to axes of fan-outs, [V, A, B], as long as they fit."""
+    slot = genes.slot.copy()
+    allowed, dims = np.asarray(layer.allowed), np.asarray(layer.dim)
+    primes = np.asarray(layer.prime)
+    axes = [at for at, (_, axis) in enumerate(frame.slots) if axis >= 0]
+    slot[np.isin(slot, axes)] = 0
+    room = {at: copies[frame.slots[at]].astype(float) for at in axes}
+    order = random.permuted(np.tile(np.arange(frame.atoms)[:, None], (1, genes.count)), axis=0)
+    columns = np.arange(genes.count)
+    for atoms in order:  # [B], another atom of each mapping
+        prime = primes[atoms]
+        left = prime > 1
+        for at in random.permutation(axes).tolist():
+            fits = left & allowed[at, dims[atoms]] & (room[at] >= prime)
+            room[at] = np.where(fits, room[at] / prime, room[at])
+            slot[atoms[fits], columns[fits]] = at
+            left &= ~fits
+    return Genes(slot, genes.order, genes.keeps)
+
+
 def join_genes(parts: Sequence[Genes]) -> Genes:
     """Several, one after another."""
     return Genes(

@@ -153,10 +153,12 @@ class Goal:
     def slopes(self, totals: Totals, strain: dict[Metric, Any]) -> tuple[Numbers, Numbers]:
         """What a relative saving of energy and of cycles is worth, for the choice of mappings.
 
-        `strain` weighs the bounds. A slower mapping never counts as better, though it would lessen
-        the power.
+        `strain` weighs the bounds. A slower mapping does not count as better, though it lessens the
+        power, unless power is the objective and the latency is bounded.
         """
         energy, cycles = _WORTH[self.objective]
+        if self.objective is Metric.POWER and Metric.LATENCY in dict(self.bounds):
+            cycles = -1.0
         first, second = energy + np.zeros_like(totals.cycles), cycles + np.zeros_like(totals.cycles)
         for metric, _ in self.bounds:
             energy, cycles = _WORTH[metric]

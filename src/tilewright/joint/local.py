@@ -13,7 +13,7 @@ Non-goals: which chips (`joint/study.py`).
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,12 +23,15 @@ import numpy as np
 
 from tilewright.joint.genome import Frame, Genes, LayerArrays
 from tilewright.joint.goal import EXCESS_WEIGHT
-from tilewright.model.batch import Batch, Chips, evaluate_chunk
+from tilewright.joint.uses import Uses, uses_of
+from tilewright.model.batch import Batch, Chips, count_batch, price_batch
 from tilewright.model.batch.nouns import Array, Nests, Networks
 
 _TWO_ATOMS, _NO_ATOM, _SWAP, _REORDER, _BYPASS = 0.4, 0.2, 0.5, 0.4, 0.15
 """How often a neighbour has two moved atoms, none, the second in the first one's place, …"""
 _DRAWS = 11
+_QUIET = np.array([0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1], dtype=np.float32)
+"""Draws that change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,17 @@ class Priced:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """Mappings with what they use and their prices on the chips they were improved on, [B] each."""
+
+    genes: Genes
+    uses: Uses
+    energy_pj: Array
+    cycles: Array
+    excess: Array
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """Where mappings run: chips, networks, and which levels are there, [V, B]."""
 
@@ -57,10 +71,10 @@ class Site:
     present: Array
 
 
-_State = tuple[Genes, Array, Priced, Array]
+_State = tuple[Genes, Array, Found, Array]
 """Where a search is, its merit, the best seen, its merit."""
 
-for _noun in (Priced, Site):
+for _noun in (Priced, Found, Site):
     jax.tree_util.register_dataclass(_noun, list(_noun.__dataclass_fields__), [])
 
 
@@ -107,12 +121,28 @@ def price_factors(  # noqa: PLR0913, PLR0917
     whole_cycles: bool = True,
 ) -> tuple[Array, Array, Array]:
     """Energy, cycles and excess, [B] each. An absent level keeps nothing and has no loops."""
+    _, *priced = _used(factors, order, keeps, layer, site, frame, whole_cycles)
+    return priced[0], priced[1], priced[2]
+
+
+def _used(  # noqa: PLR0913, PLR0917
+    factors: Array,
+    order: Array,
+    keeps: Array,
+    layer: LayerArrays,
+    site: Site,
+    frame: Frame,
+    whole_cycles: bool,
+) -> tuple[Uses, Array, Array, Array]:
+    """What mappings use, energy, cycles and excess."""
     there = site.present
     nests = nests_of(factors, order, keeps & there, frame)
     batch = Batch(nests, layer.works, site.networks, frame.shape)
-    cost = evaluate_chunk(batch, site.chips, whole_cycles)
+    counts = count_batch(batch)
+    cost = price_batch(batch, counts, site.chips, whole_cycles=whole_cycles)
     astray = jnp.prod(jnp.where(there, 1, jnp.prod(factors[: frame.levels], axis=1)), axis=0)
-    return cost.energy_pj, cost.cycles, jnp.maximum(cost.excess, astray)
+    uses = uses_of(batch, counts, there, astray)
+    return uses, cost.energy_pj, cost.cycles, jnp.maximum(cost.excess, astray)
 
 
 @partial(jax.jit, static_argnames="frame")
@@ -140,7 +170,7 @@ def improve(  # noqa: PLR0913, PLR0917
     steps: Array,
     frame: Frame,
     neighbours: int,
-) -> Priced:
+) -> Found:
     """Improve N mappings of one layer, each on its own chip.
 
     Args:
@@ -150,34 +180,46 @@ def improve(  # noqa: PLR0913, PLR0917
         worth: [2, N], of a relative saving of energy and of cycles.
         temperature: [N], by how much worse a neighbour may be and still be taken.
         key: of random choices.
-        steps: how many; no new program is compiled for another number.
+        steps: how many; no new program is compiled for another number. None only prices.
         frame: of the study.
         neighbours: K, tried in a step for each.
 
     Returns: the best that was seen of each, never worse than the start.
     """
-    wide = jax.tree.map(lambda leaf: _widened(leaf, genes.count, neighbours), site)
-    start = price_genes(genes, layer, site, frame)
-    begun = merit_of(start.energy_pj, start.cycles, start.excess, worth)
+    count = genes.count
+    wide = jax.tree.map(lambda leaf: _widened(leaf, count, neighbours), site)
 
     def step(at: Array, state: _State) -> _State:
         now, merit, best, least = state
-        moved, priced = _neighbours(
-            now, layer, wide, jax.random.fold_in(key, at), frame, neighbours
-        )
-        merits = merit_of(*priced, worth[..., None])
+        draws = jax.random.uniform(jax.random.fold_in(key, at), (_DRAWS, count, neighbours))
+        # The first step moves nothing: it prices the start, with the same compiled program.
+        draws = jnp.where(at == 0, _QUIET[:, None, None], draws)
+        moved, priced = _neighbours(now, layer, wide, draws, frame, neighbours)
+        merits = merit_of(priced.energy_pj, priced.cycles, priced.excess, worth[..., None])
         chosen = jnp.argmin(merits, axis=-1)
         found = _pick(merits, chosen)
-        new = jax.tree.map(lambda leaf: _pick(leaf, chosen), moved)
-        take = found <= merit + temperature
-        now = jax.tree.map(lambda a, b: jnp.where(take, a, b), new, now)
+        offered = jax.tree.map(lambda leaf: _pick(leaf, chosen), replace(priced, genes=moved))
+        take = (found <= merit + temperature) | (at == 0)
+        now = jax.tree.map(lambda a, b: jnp.where(take, a, b), offered.genes, now)
         merit = jnp.where(take, found, merit)
-        better = found < least
-        offered = Priced(new, *(_pick(each, chosen) for each in priced))
+        better = (found < least) | (at == 0)
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), offered, best)
-        return now, merit, best, jnp.minimum(found, least)
+        return now, merit, best, jnp.where(better, found, least)
 
-    return jax.lax.fori_loop(0, steps, step, (genes, begun, start, begun))[2]
+    worst = jnp.full(count, jnp.inf, dtype=worth.dtype)
+    start = (genes, worst, _nothing(genes, layer, site, frame), worst)
+    return jax.lax.fori_loop(0, steps + 1, step, start)[2]
+
+
+def _nothing(genes: Genes, layer: LayerArrays, site: Site, frame: Frame) -> Found:
+    """What is found before anything is, of the right shapes."""
+
+    def priced() -> Found:
+        factors = factors_of(genes, layer, frame)
+        return Found(genes, *_used(factors, genes.order, genes.keeps, layer, site, frame, True))
+
+    shapes = jax.eval_shape(priced)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _widened(leaf: Array, count: int, neighbours: int) -> Array:
@@ -192,20 +234,20 @@ def _pick(leaf: Array, chosen: Array) -> Array:
 
 
 def _neighbours(  # noqa: PLR0913, PLR0917
-    genes: Genes, layer: LayerArrays, wide: Site, key: Array, frame: Frame, neighbours: int
-) -> tuple[Genes, tuple[Array, Array, Array]]:
-    """K neighbours of each mapping, [.., N, K], and their prices, [N, K]."""
+    genes: Genes, layer: LayerArrays, wide: Site, draws: Array, frame: Frame, neighbours: int
+) -> tuple[Genes, Found]:
+    """K neighbours of each mapping, [.., N, K], and what they use and cost, likewise."""
     count = genes.count
-    draws = jax.random.uniform(key, (_DRAWS, count, neighbours))
     factors = factors_of(genes, layer, frame)[..., None]
     slot = jnp.broadcast_to(genes.slot[..., None], (frame.atoms, count, neighbours))
     slot, factors = _move_atoms(slot, factors, layer, draws, frame)
     order = _reordered(genes.order[..., None], draws, frame)
     keeps = _bypassed(genes.keeps[..., None], layer, draws)
     flat = (factors.reshape(*factors.shape[:-2], -1), _flat(order), _flat(keeps))
-    priced = price_factors(*flat, layer, wide, frame)
-    energy, cycles, excess = (each.reshape(count, neighbours) for each in priced)
-    return Genes(slot, order, keeps), (energy, cycles, excess)
+    priced = _used(*flat, layer, wide, frame, True)
+    moved = Genes(slot, order, keeps)
+    folded = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], count, neighbours), priced)
+    return moved, Found(moved, *folded)
 
 
 def _flat(leaf: Array) -> Array:

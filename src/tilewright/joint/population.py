@@ -1,10 +1,12 @@
 """The designs that a study works on, and a round of the search.
 
-Owns: the nouns `Task`, `Population`, and the verbs `begin`, `run_round`, `reseed`.
+Owns: the nouns `Task`, `Population`, and the verbs `begin`, `run_round`, `with_goals`.
 
-A *seat* is a place for one design, a chip and a mapping for every layer, with a goal of its own. A
-round proposes several chips for each seat, improves all layers' mappings on all of them in batches,
-and gives every seat the best that was found for its goal.
+A *seat* is a place for one design, a chip and a mapping for every layer, with a goal of its own.
+Mappings that were found stand on shelves, one for each layer, with what they use (`joint/uses.py`).
+A round improves mappings of some layers in batches, each on a chip near a seat's, and puts them on
+the shelves; then it prices everything on the shelves on hundreds of chips, and gives every seat the
+best design for its goal.
 
 Non-goals: when to stop, and the finish (`joint/study.py`).
 """
@@ -14,9 +16,12 @@ Non-goals: when to stop, and the finish (`joint/study.py`).
 # pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 
 import base64
-from collections.abc import Sequence
+import math
+import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import jax
@@ -33,17 +38,48 @@ from tilewright.joint.genome import (
     make_frame,
     make_layer,
     simplest,
+    spread,
 )
 from tilewright.joint.goal import EXCESS_WEIGHT, Goal, Metric, Numbers, Totals
-from tilewright.joint.local import Priced, improve
+from tilewright.joint.local import Found, Site, improve
+from tilewright.joint.shelf import Shelf, best_for, join_shelves, make_shelf, swept
 from tilewright.joint.sites import SiteTable
 from tilewright.joint.space import Choice, Space
+from tilewright.joint.uses import price_uses
+from tilewright.mapper.floor import least_of
+from tilewright.mapper.result import Objective
+from tilewright.model.evaluate import make_evaluator
+from tilewright.model.limit import operand_words
 
 COLUMNS = 128
 """Designs that are improved together."""
 NEIGHBOURS = 8
-_STEPS, _FIRST_STEPS = 8, 64
+STEPS, FIRST_STEPS = 16, 4
+CANDIDATES = 768
+"""Chips that are looked at in a round."""
+_SHARE_OF_LAYERS = 1 / 3
+"""Of a network's layers, those whose mappings a round improves."""
+_FEW_LAYERS = 3
+_NOISE, _TEMPERATURE = 0.05, 0.01
 _STRAIN_UP, _STRAIN_DOWN, _STRAIN_ENDS = 1.35, 0.9, (0.02, 50.0)
+WORTHS = ((1e-3, 1.0), (0.1, 1.0), (0.3, 1.0), (1.0, 1.0), (1.0, 0.3), (1.0, 0.1), (1.0, 1e-3))
+"""Of a relative saving of energy and of cycles: what mappings are chosen by, for every chip."""
+SLOW = ((1.0, -0.5), (1.0, -0.95))
+"""The same where power is minimised: a slower mapping needs less."""
+
+
+class StoppedError(Exception):
+    """A round was stopped before its end; nothing of it counts."""
+
+
+Stop = Callable[[], bool]
+
+
+def _never() -> bool:
+    return False
+
+
+_FLOORS = (Objective.ENERGY, Objective.CYCLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +93,7 @@ class Task:
         arrays: one entry per layer.
         sites: the chips as arrays.
         jobs: batches that run side by side.
+        floors: bounds of chips that were asked for.
     """
 
     space: Space
@@ -65,6 +102,17 @@ class Task:
     arrays: tuple[LayerArrays, ...]
     sites: SiteTable
     jobs: int = 1
+    floors: dict[Choice, Numbers] = field(default_factory=dict[Choice, Numbers])
+
+    def floor_of(self, choice: Choice) -> Numbers:
+        """[2, layers], energy and cycles that no mapping on a chip undercuts."""
+        if choice not in self.floors:
+            chip = self.space.chip(choice)
+            pairs = [make_evaluator(layer.workload, chip) for layer, _ in self.layers]
+            self.floors[choice] = np.array(
+                [[least_of(x, objective) for x in pairs] for objective in _FLOORS]
+            )
+        return self.floors[choice]
 
     @property
     def weights(self) -> Numbers:
@@ -98,6 +146,8 @@ class Population:
         cycles: likewise.
         excess: likewise, used over usable.
         strain: for each seat, how heavily each bound weighs on the choice of mappings.
+        shelves: of each layer, mappings that are known.
+        noted: of the round that made it, what a journal needs to repeat it.
     """
 
     goals: list[Goal]
@@ -106,7 +156,9 @@ class Population:
     energy: Numbers
     cycles: Numbers
     excess: Numbers
-    strain: list[dict[Metric, float]] = field(default_factory=list[dict[Metric, float]])
+    strain: list[dict[Metric, float]]
+    shelves: list[Shelf]
+    noted: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def seats(self) -> int:
@@ -136,39 +188,60 @@ class Population:
             ],
             "prices": [x.tolist() for x in (self.energy, self.cycles, self.excess)],
             "strain": [{m.value: x for m, x in one.items()} for one in self.strain],
+            **self.noted,
         }
 
 
-def _packed(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array, dtype=np.int8).tobytes()).decode()
+def _packed(array: np.ndarray, kind: Any = np.int8) -> str:
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array, kind).tobytes(), 1)).decode()
 
 
-def population_of(record: dict[str, Any], goals: list[Goal], task: Task) -> Population:
-    """A population that was written down."""
-    frame, seats = task.frame, len(goals)
+def _unpacked(text: str, shape: tuple[int, ...], kind: Any = np.int8) -> np.ndarray:
+    data = zlib.decompress(base64.b64decode(text))
+    return np.frombuffer(data, dtype=kind).reshape(shape).copy()
+
+
+def _packed_genes(genes: Genes) -> list[str]:
+    parts = (genes.slot, genes.order, np.asarray(genes.keeps))
+    return [_packed(np.asarray(part).astype(np.int8)) for part in parts]
+
+
+def _unpacked_genes(texts: list[str], count: int, frame: Frame) -> Genes:
     shapes = (
-        (frame.atoms, seats),
-        (frame.levels, frame.dims, seats),
-        (frame.shape.operands, frame.levels, seats),
+        (frame.atoms, count),
+        (frame.levels, frame.dims, count),
+        (frame.shape.operands, frame.levels, count),
     )
+    slot, order, keeps = map(_unpacked, texts, shapes)
+    return Genes(slot, order, keeps.astype(bool))
 
-    def unpacked(texts: list[str]) -> Genes:
-        slot, order, keeps = (
-            np.frombuffer(base64.b64decode(text), dtype=np.int8).reshape(shape).copy()
-            for text, shape in zip(texts, shapes, strict=True)
-        )
-        return Genes(slot, order, keeps.astype(bool))
 
+def population_of(
+    record: dict[str, Any], goals: list[Goal], task: Task, before: "Population | None", round_: int
+) -> Population:
+    """A population that was written down, by what came before it."""
     energy, cycles, excess = (np.array(x, dtype=np.float64) for x in record["prices"])
-    return Population(
+    now = Population(
         goals,
         [tuple(choice) for choice in record["choices"]],
-        [unpacked(texts) for texts in record["genes"]],
+        [_unpacked_genes(texts, len(goals), task.frame) for texts in record["genes"]],
         energy,
         cycles,
         excess,
         [{Metric(name): x for name, x in one.items()} for one in record["strain"]],
+        [],
     )
+    columns = [tuple(choice) for choice in record["columns"]]
+    site = task.sites.site(columns)
+    for index, (texts, taken) in enumerate(zip(record["offered"], record["taken"], strict=True)):
+        shelf = None if before is None else before.shelves[index]
+        if texts is not None:
+            genes = _unpacked_genes(texts, len(columns), task.frame)
+            shelf = shelve(shelf, price_on(task, index, genes, site), round_)
+        assert shelf is not None
+        places = _unpacked(taken, (-1,), np.int16)
+        now.shelves.append(swept(shelf, places[places < shelf.count], round_))
+    return now
 
 
 def _column(totals: Totals, at: int) -> Totals:
@@ -180,121 +253,146 @@ def _overrun(excess: Numbers) -> Numbers:
     return EXCESS_WEIGHT * np.log(np.maximum(excess, 1)).sum(axis=0)
 
 
-def evaluations_of_round(task: Task, *, first: bool = False) -> int:
-    """Mappings that a round prices."""
-    steps = _FIRST_STEPS if first else _STEPS
-    return COLUMNS * NEIGHBOURS * steps * len(task.arrays)
+def evaluations_of_round(task: Task, *, first: bool = False, whole: bool = False) -> int:
+    """Mappings that a round prices, those on shelves apart; `whole`: of all layers."""
+    layers = len(task.arrays) if first or whole else layers_of_round(task)
+    return COLUMNS * NEIGHBOURS * ((FIRST_STEPS if first else STEPS) + 1) * layers
+
+
+def layers_of_round(task: Task) -> int:
+    """How many layers a round works on."""
+    count = len(task.arrays)
+    return count if count <= _FEW_LAYERS else max(_FEW_LAYERS, round(count * _SHARE_OF_LAYERS))
 
 
 Start = tuple[Choice, list[Genes]]
 """A chip, and a mapping of every layer with 1 for B."""
 
 
-def drawn_starts(task: Task, random: np.random.Generator) -> list[Start]:
-    """Random chips with random mappings; every fourth with the simplest ones."""
-    found: list[Start] = []
-    for at in range(COLUMNS):
-        choice = tuple(int(random.integers(len(v.values))) for v in task.space.variables)
-        genes = [
-            simplest(layer, task.frame, 1) if at % 4 == 0 else drawn(layer, task.frame, 1, random)
-            for layer in task.arrays
-        ]
-        found.append((choice, genes))
-    return found
+Columns = tuple[list[Choice], list[Genes]]
+"""Chips, and for every layer mappings, one for each chip."""
 
 
-def begin(task: Task, goals: Sequence[Goal], starts: Sequence[Start], seed: int) -> Population:
-    """Improve all starts, and give every seat the best for its goal."""
-    count = len(goals)
-    seat_of = np.arange(COLUMNS) % count
-    starts = [starts[at % len(starts)] for at in range(COLUMNS)]
-    choices = [choice for choice, _ in starts]
-    genes = [join_genes([start[1][layer] for start in starts]) for layer in range(len(task.arrays))]
-    even: dict[Metric, Any] = {metric: 1.0 for goal in goals for metric, _ in goal.bounds}
+def gathered(starts: Sequence[Start]) -> Columns:
+    """Starts side by side, repeated until there are enough."""
+    found = [starts[at % len(starts)] for at in range(COLUMNS)]
+    layers = range(len(found[0][1]))
+    return [one[0] for one in found], [join_genes([one[1][at] for one in found]) for at in layers]
+
+
+def drawn_starts(task: Task, goals: Sequence[Goal], random: np.random.Generator) -> Columns:
+    """Chips whose floors are good for the goals, with random mappings that fill their arrays.
+
+    Of eight mappings one is the simplest, which nearly always fits, and one is altogether random.
+    """
+    drawn_chips = [drawn_choice(task.space, random) for _ in range(_DRAWN_CHIPS)]
+    chips, _ = task.sites.chips(drawn_chips)
+    floors = _rough_floors(task, chips, task.sites.areas(drawn_chips))
+    ranks = {goal: np.argsort(goal.merit(floors), kind="stable") for goal in dict.fromkeys(goals)}
+    taken = [
+        int(random.choice(ranks[goals[at % len(goals)]][: _DRAWN_CHIPS // 8]))
+        for at in range(COLUMNS)
+    ]
+    copies = np.asarray(chips.copies)[:, :, taken]
+    kinds = np.arange(COLUMNS) // len(goals) % 8
+    genes: list[Genes] = []
+    for layer in task.arrays:
+        simple = simplest(layer, task.frame, COLUMNS)
+        some = drawn(layer, task.frame, COLUMNS, random)
+        full = spread(some, layer, task.frame, copies, random)
+        parts = join_genes([simple, some, full])
+        genes.append(parts.take(np.minimum(kinds, 2) * COLUMNS + np.arange(COLUMNS)))
+    return [drawn_chips[at] for at in taken], genes
+
+
+_DRAWN_CHIPS = 1024
+
+
+def drawn_choice(space: Space, random: np.random.Generator) -> Choice:
+    """Any chip of a space."""
+    return tuple(int(random.integers(len(v.values))) for v in space.variables)
+
+
+def _rough_floors(task: Task, chips: Any, areas: Numbers) -> Totals:
+    """Totals that no mappings undercut: MACs on all units, and what the outermost ports move."""
+    units = np.asarray(chips.copies, dtype=float).prod(axis=(0, 1))
+    outermost = task.space.template.levels[0]
+    energy = np.zeros(len(units))
+    cycles = np.zeros(len(units))
+    for layer, weight in task.layers:
+        work = layer.workload
+        bits = sum(operand_words(operand, work) * operand.bits for operand in work.operands)
+        widest = outermost.bandwidth or math.inf
+        moving = bits / (widest * outermost.word_bits)
+        times = layer.repeat * weight
+        cycles += times * np.maximum(work.macs / units, moving)
+        mac_pj = np.asarray(chips.mac_pj, dtype=float)
+        pj = np.asarray(chips.read_pj, dtype=float)[0] / outermost.word_bits
+        energy += times * (work.macs * mac_pj + bits * pj)
+    return Totals(energy, cycles, areas, task.space.template.clock_ghz)
+
+
+def begin(  # noqa: PLR0913, PLR0917
+    task: Task,
+    goals: Sequence[Goal],
+    starts: Columns,
+    seed: int,
+    should_stop: Stop = _never,
+    on_sweep: "OnSweep | None" = None,
+) -> Population:
+    """Improve all starts, and give every seat the best for its goal.
+
+    Raises: `StoppedError` if it was stopped.
+    """
+    strain: list[dict[Metric, float]] = [{m: 1.0 for m, _ in goal.bounds} for goal in goals]
     one = Totals(np.ones(1), np.ones(1), np.ones(1), 1.0)
     worth = np.concatenate(
-        [np.stack(goals[seat].slopes(one, even)) for seat in seat_of.tolist()], axis=-1
+        [
+            np.stack(goals[at].slopes(one, dict(strain[at])))
+            for at in (np.arange(COLUMNS) % len(goals)).tolist()
+        ],
+        axis=-1,
     ).astype(FLOATS)
-    found = _improved(task, choices, genes, worth, (seed, 0), _FIRST_STEPS)
-    strain: list[dict[Metric, float]] = [{m: 1.0 for m, _ in goal.bounds} for goal in goals]
-    merits = _merits(task, choices, found, goals)
-    offered = _seated(goals, choices, found, list(range(COLUMNS)), strain)
-    return _chosen(offered, goals, merits)
+    batch = _Batch(starts[0], dict(enumerate(starts[1])), worth, FIRST_STEPS)
+    random = np.random.default_rng([seed, 0, 1])
+    return _round(task, list(goals), strain, None, batch, (seed, 0), random, should_stop, on_sweep)
 
 
-def _seated(
-    goals: Sequence[Goal],
-    choices: Sequence[Choice],
-    found: Sequence[Priced],
-    taken: Sequence[int],
-    strain: list[dict[Metric, float]],
-) -> Population:
-    at = np.array(taken)
-    return Population(
-        list(goals),
-        [choices[column] for column in taken],
-        [priced.genes.take(at) for priced in found],
-        _stacked(found, "energy_pj")[:, at],
-        _stacked(found, "cycles")[:, at],
-        _stacked(found, "excess")[:, at],
-        strain,
-    )
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What a round improves: chips, mappings of some layers, worth of energy and cycles, steps."""
+
+    choices: list[Choice]
+    genes: dict[int, Genes]
+    worth: Numbers
+    steps: int
 
 
-def _stacked(found: Sequence[Priced], name: str) -> Numbers:
-    return np.stack([np.asarray(getattr(priced, name), dtype=np.float64) for priced in found])
-
-
-def _improved(  # noqa: PLR0913, PLR0917
+def run_round(  # noqa: PLR0913
     task: Task,
-    choices: Sequence[Choice],
-    genes: Sequence[Genes],
-    worth: Numbers,
-    seed: tuple[int, int],
-    steps: int,
-) -> list[Priced]:
-    """Every layer's mappings on every chip, improved."""
-    site = task.sites.site(choices)
-    temperature = np.zeros(len(choices), dtype=FLOATS)
-    key = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
+    now: Population,
+    seed: int,
+    number: int,
+    *,
+    should_stop: Stop = _never,
+    on_sweep: "OnSweep | None" = None,
+    starts: Columns | None = None,
+) -> Population:
+    """One round: mappings improved, chips looked at, the best seated. No seat gets worse.
 
-    def one(index: int) -> Priced:
-        found = improve(
-            genes[index],
-            task.arrays[index],
-            site,
-            worth,
-            temperature,
-            jax.random.fold_in(key, index),
-            steps,
-            task.frame,
-            NEIGHBOURS,
-        )
-        return jax.tree.map(np.asarray, found)
+    Args:
+        task: layers and space.
+        now: what there is.
+        seed: of random choices.
+        number: of the round; the same again gives the same.
+        should_stop: asked between batches.
+        on_sweep: told what all designs that were looked at are.
+        starts: designs to improve in place of those that there are.
 
-    first = one(0)  # compiles for all
-    with ThreadPoolExecutor(task.jobs) as pool:
-        return [first, *pool.map(one, range(1, len(task.arrays)))]
-
-
-def _merits(
-    task: Task, choices: Sequence[Choice], found: Sequence[Priced], goals: Sequence[Goal]
-) -> Numbers:
-    """[S, columns], of every design for every goal; one that is no number is the worst."""
-    totals = task.totals(choices, _stacked(found, "energy_pj"), _stacked(found, "cycles"))
-    over = _overrun(_stacked(found, "excess"))
-    known = {goal: goal.merit(totals) + over for goal in dict.fromkeys(goals)}
-    merits = np.stack([known[goal] for goal in goals])
-    return np.where(np.isfinite(merits), merits, np.inf)
-
-
-def run_round(task: Task, now: Population, seed: int, number: int) -> Population:
-    """One round: chips proposed, mappings improved, the best seated. Nothing gets worse."""
+    Raises: `StoppedError` if it was stopped.
+    """
     random = np.random.default_rng([seed, number])
-    seats = now.seats
-    seat_of = np.arange(COLUMNS) % seats
-    choices, source = _proposed(task.space, now, seat_of, random)
-    genes = [layer.take(source) for layer in now.genes]
+    seat_of = np.arange(COLUMNS) % now.seats
     totals = task.totals(now.choices, now.energy, now.cycles)
     worth = np.stack(
         [
@@ -303,79 +401,285 @@ def run_round(task: Task, now: Population, seed: int, number: int) -> Population
         ],
         axis=-1,
     )[:, seat_of].astype(FLOATS)
-    found = _improved(task, choices, genes, worth, (seed, number), _STEPS)
-    merits = _merits(task, choices, found, now.goals)
-    offered = _seated(now.goals, choices, found, list(range(COLUMNS)), now.strain)
-    pool = _pooled(now, offered)
-    ranks = np.concatenate([_own_merits(task, now), merits], axis=1)
-    return _strained(task, _chosen(pool, now.goals, ranks))
+    if starts is not None:
+        choices, genes = starts[0], dict(enumerate(starts[1]))
+    else:
+        choices = _proposed(task.space, now, seat_of, random)
+        chips = task.sites.chips(choices)
+        genes = {
+            layer: _picked(now.shelves[layer], chips, worth, now.seats, random)
+            for layer in _layers(task, now, worth, random)
+        }
+    batch = _Batch(choices, genes, worth, STEPS)
+    found = _round(
+        task, now.goals, now.strain, now, batch, (seed, number), random, should_stop, on_sweep
+    )
+    return _strained(task, found)
+
+
+def _layers(task: Task, now: Population, worth: Numbers, random: np.random.Generator) -> list[int]:
+    """The layers to work on: more often those that are farthest from what no mapping undercuts."""
+    count = layers_of_round(task)
+    if count == len(task.arrays):
+        return list(range(count))
+    gaps = np.zeros(len(task.arrays))
+    weights = task.weights
+    for seat in {goal: seat for seat, goal in enumerate(now.goals)}.values():
+        floors = task.floor_of(now.choices[seat])
+        for row, have in enumerate((now.energy[:, seat], now.cycles[:, seat])):
+            share = weights * np.maximum(have - floors[row], 0) / (weights @ have)
+            gaps += share * max(0.0, float(worth[row, seat]))
+    gaps += 0.1 * gaps.mean() + 1e-12
+    return sorted(random.choice(len(gaps), count, replace=False, p=gaps / gaps.sum()).tolist())
+
+
+def _picked(
+    shelf: Shelf, chips: Any, worth: Numbers, exact: int, random: np.random.Generator
+) -> Genes:
+    """For every column one of the best mappings for its chip; the very best for the first."""
+    energy, cycles, excess = price_uses(shelf.uses, *chips)
+    merits = worth[0] * np.log(energy) + worth[1] * np.log(cycles)
+    merits += EXCESS_WEIGHT * np.log(np.maximum(excess, 1))
+    noise = random.gumbel(0.0, _NOISE, merits.shape)
+    noise[:, :exact] = 0
+    return shelf.genes.take((merits - noise).argmin(axis=0))
+
+
+OnSweep = Callable[[list[Choice], Totals, Any], None]
+"""Told chips, C of them, and of designs on them, [W, C], the totals and whether they fit."""
+
+
+def price_on(task: Task, layer: int, genes: Genes, site: Site) -> Found:
+    """Mappings of a layer as they are, COLUMNS of them, with what they use and cost."""
+    worth = np.ones((2, COLUMNS), dtype=FLOATS)
+    return improved(task, layer, genes, site, worth, jax.random.key(0), 0)
+
+
+def improved(  # noqa: PLR0913, PLR0917
+    task: Task, layer: int, genes: Genes, site: Site, worth: Numbers, key: Any, steps: int
+) -> Found:
+    """Improve mappings of a layer: always the same compiled program."""
+    heat = np.where(np.arange(COLUMNS) < COLUMNS // 2, 0, _TEMPERATURE).astype(FLOATS)
+    arrays = task.arrays[layer]
+    found = improve(genes, arrays, site, worth, heat, key, steps, task.frame, NEIGHBOURS)
+    return jax.tree.map(np.asarray, found)
+
+
+def shelve(shelf: Shelf | None, found: Found, round_: int) -> Shelf:
+    """The shelf with mappings that were found."""
+    first = 0 if shelf is None else int(shelf.number.max()) + 1
+    new = make_shelf(found.genes, found.uses, round_, first)
+    return join_shelves(new.take([0]) if shelf is None else shelf, new)
+
+
+def _round(  # noqa: PLR0913, PLR0917
+    task: Task,
+    goals: list[Goal],
+    strain: list[dict[Metric, float]],
+    now: Population | None,
+    batch: _Batch,
+    seed: tuple[int, int],
+    random: np.random.Generator,
+    should_stop: Stop,
+    on_sweep: OnSweep | None,
+) -> Population:
+    """Improve, shelve, look at chips, seat."""
+    found = _improved(task, batch, seed, should_stop)
+    shelves: list[Shelf] = []
+    for index in range(len(task.arrays)):
+        shelf = None if now is None else now.shelves[index]
+        if index in found:
+            shelf = shelve(shelf, found[index], seed[1])
+        assert shelf is not None
+        shelves.append(shelf)
+    held = [] if now is None else now.choices
+    candidates = _candidates(task.space, held, batch.choices, random)
+    seen = _look(task, shelves, candidates, _worths(goals), should_stop)
+    if on_sweep is not None:
+        on_sweep(candidates, seen.totals, (seen.excess <= 1).all(axis=0))
+    kept = [swept(s, seen.at[i], seed[1]) for i, s in enumerate(shelves)]
+    fresh = _seated(task, goals, strain, now, shelves, seen, kept)
+    fresh.noted = {
+        "columns": [list(choice) for choice in batch.choices],
+        "offered": [
+            _packed_genes(found[index].genes) if index in found else None
+            for index in range(len(task.arrays))
+        ],
+        "taken": [_packed(np.unique(at), np.int16) for at in seen.at],
+    }
+    return fresh
+
+
+def _improved(
+    task: Task, batch: _Batch, seed: tuple[int, int], should_stop: Stop
+) -> dict[int, Found]:
+    """Mappings of the layers on the chips, improved."""
+    site = task.sites.site(batch.choices)
+    key = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
+
+    def one(index: int) -> Found:
+        if should_stop():
+            raise StoppedError
+        own = jax.random.fold_in(key, index)
+        return improved(task, index, batch.genes[index], site, batch.worth, own, batch.steps)
+
+    with ThreadPoolExecutor(task.jobs) as pool:
+        return dict(zip(batch.genes, pool.map(one, batch.genes), strict=True))
+
+
+def _candidates(
+    space: Space, held: Sequence[Choice], columns: Sequence[Choice], random: np.random.Generator
+) -> list[Choice]:
+    """Chips to look at: those in hand, their neighbours, and others."""
+    if space.size <= CANDIDATES:
+        return list(product(*(range(len(v.values)) for v in space.variables)))
+    found = dict.fromkeys([*held, *columns])
+    for choice in dict.fromkeys(held):
+        for at, variable in enumerate(space.variables):
+            for step in (-2, -1, 1, 2):
+                if 0 <= choice[at] + step < len(variable.values):
+                    found[*choice[:at], choice[at] + step, *choice[at + 1 :]] = None
+    sources = list(dict.fromkeys(held))
+    while len(found) < CANDIDATES:
+        if sources and random.random() < 0.7:
+            choice = _stepped(space, sources[int(random.integers(len(sources)))], random)
+        else:
+            choice = drawn_choice(space, random)
+        found[choice] = None
+    return list(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The best designs on chips, C of them, for W worths.
+
+    Attributes:
+        choices: the chips.
+        at: [layers, W, C], places on the shelves.
+        energy: likewise, of one run of a layer.
+        cycles: likewise.
+        excess: likewise.
+        totals: [W, C].
+    """
+
+    choices: list[Choice]
+    at: np.ndarray
+    energy: Numbers
+    cycles: Numbers
+    excess: Numbers
+    totals: Totals
+
+
+def _worths(goals: Sequence[Goal]) -> tuple[tuple[float, float], ...]:
+    powers = any(goal.objective is Metric.POWER for goal in goals)
+    return (*WORTHS, *SLOW) if powers else WORTHS
+
+
+def _look(
+    task: Task,
+    shelves: Sequence[Shelf],
+    choices: list[Choice],
+    worths: Sequence[tuple[float, float]],
+    should_stop: Stop,
+) -> _Seen:
+    """Price everything on the shelves on all these chips, and keep the best for each."""
+    chips = task.sites.chips(choices)
+
+    def one(shelf: Shelf) -> tuple[np.ndarray, Numbers, Numbers, Numbers]:
+        if should_stop():
+            raise StoppedError
+        return best_for(shelf.uses, *chips, worths)
+
+    with ThreadPoolExecutor(task.jobs) as pool:
+        found = list(pool.map(one, shelves))
+    at, energy, cycles, excess = (np.stack(part) for part in zip(*found, strict=True))
+    areas = task.sites.areas(choices)
+    totals = Totals(
+        np.tensordot(task.weights, energy, 1),
+        np.tensordot(task.weights, cycles, 1),
+        areas,
+        task.space.template.clock_ghz,
+    )
+    return _Seen(choices, at, energy, cycles, excess, totals)
+
+
+def _seated(  # noqa: PLR0913, PLR0917
+    task: Task,
+    goals: list[Goal],
+    strain: list[dict[Metric, float]],
+    now: Population | None,
+    shelves: Sequence[Shelf],
+    seen: _Seen,
+    kept: list[Shelf],
+) -> Population:
+    """For every goal the best designs on different chips, as many as it has seats."""
+    over = _overrun(seen.excess)
+    old = None if now is None else _own_merits(task, now)
+    parts: dict[int, tuple[Choice, list[Genes], np.ndarray]] = {}
+    for goal in dict.fromkeys(goals):
+        seats = [seat for seat, other in enumerate(goals) if other == goal]
+        merits = np.nan_to_num(goal.merit(seen.totals) + over, nan=np.inf)
+        worth = merits.argmin(axis=0)
+        least = merits[worth, np.arange(len(seen.choices))]
+        offers = [(float(least[c]), 1, int(c)) for c in np.argsort(least, kind="stable")[:_OFFERS]]
+        if now is not None and old is not None:
+            offers += [(float(old[seats[0], seat]), 0, seat) for seat in range(now.seats)]
+        best: dict[Choice, tuple[int, int]] = {}
+        for _, kind, place in sorted(offers):
+            choice = seen.choices[place] if kind or now is None else now.choices[place]
+            best.setdefault(choice, (kind, place))
+            if len(best) == len(seats):
+                break
+        found = list(best.items())
+        for number, seat in enumerate(seats):
+            choice, (kind, place) = found[number % len(found)]
+            if kind or now is None:
+                parts[seat] = (choice, *_from_shelves(shelves, seen, int(worth[place]), place))
+            else:
+                parts[seat] = (choice, *_from_seat(now, place))
+    ordered = [parts[seat] for seat in range(len(goals))]
+    prices = np.stack([part[2] for part in ordered], axis=-1)  # [3, layers, S]
+    genes = [join_genes([part[1][at] for part in ordered]) for at in range(len(shelves))]
+    choices = [part[0] for part in ordered]
+    return Population(goals, choices, genes, prices[0], prices[1], prices[2], strain, kept)
+
+
+_OFFERS = 64
+
+
+def _from_shelves(
+    shelves: Sequence[Shelf], seen: _Seen, worth: int, chip: int
+) -> tuple[list[Genes], np.ndarray]:
+    genes = [s.genes.take([seen.at[i, worth, chip]]) for i, s in enumerate(shelves)]
+    each = (seen.energy, seen.cycles, seen.excess)
+    return genes, np.stack([x[:, worth, chip] for x in each])
+
+
+def _from_seat(now: Population, seat: int) -> tuple[list[Genes], np.ndarray]:
+    each = (now.energy, now.cycles, now.excess)
+    return [genes.take([seat]) for genes in now.genes], np.stack([x[:, seat] for x in each])
 
 
 def _own_merits(task: Task, now: Population) -> Numbers:
-    """[S, S], of the seats' designs for each seat's goal; those of other goals are not offered.
-
-    A design that another goal's seat holds is among the columns, where its mappings are improved.
-    """
+    """[S, S], of the seats' designs for each seat's goal."""
     totals = task.totals(now.choices, now.energy, now.cycles)
     over = _overrun(now.excess)
     merits = np.stack([goal.merit(totals) + over for goal in now.goals])
-    alike = np.array([[a == b for b in now.goals] for a in now.goals])
-    return np.where(alike & np.isfinite(merits), merits, np.inf)
-
-
-def _pooled(now: Population, offered: Population) -> Population:
-    """Both, one after the other."""
-    return Population(
-        now.goals,
-        [*now.choices, *offered.choices],
-        [join_genes(pair) for pair in zip(now.genes, offered.genes, strict=True)],
-        np.concatenate([now.energy, offered.energy], axis=1),
-        np.concatenate([now.cycles, offered.cycles], axis=1),
-        np.concatenate([now.excess, offered.excess], axis=1),
-        now.strain,
-    )
-
-
-def _chosen(pool: Population, goals: Sequence[Goal], merits: Numbers) -> Population:
-    """For every goal the best designs on different chips, as many as it has seats."""
-    taken = [0] * len(goals)
-    for goal in dict.fromkeys(goals):
-        seats = [seat for seat, other in enumerate(goals) if other == goal]
-        order = [int(at) for at in np.argsort(merits[seats[0]], kind="stable")]
-        best: dict[Choice, int] = {}
-        for at in order:
-            best.setdefault(pool.choices[at], at)
-            if len(best) == len(seats):
-                break
-        found = list(best.values())
-        for place, seat in enumerate(seats):
-            taken[seat] = found[place % len(found)]
-    at = np.array(taken)
-    return Population(
-        list(goals),
-        [pool.choices[column] for column in taken],
-        [genes.take(at) for genes in pool.genes],
-        pool.energy[:, at],
-        pool.cycles[:, at],
-        pool.excess[:, at],
-        pool.strain,
-    )
+    return np.where(np.isfinite(merits), merits, np.inf)
 
 
 def _proposed(
     space: Space, now: Population, seat_of: np.ndarray, random: np.random.Generator
-) -> tuple[list[Choice], np.ndarray]:
-    """A chip for every column, and the seat whose mappings it starts from."""
+) -> list[Choice]:
+    """A chip for every column: the seat's own, or one that is some steps away."""
     choices: list[Choice] = []
-    source = seat_of.copy()
-    for column, seat in enumerate(seat_of):
-        if column < now.seats:
-            choices.append(now.choices[seat])  # the chip as it is: only mappings improve
-            continue
-        if random.random() < 0.1:
-            source[column] = random.integers(now.seats)
-        choices.append(_stepped(space, now.choices[source[column]], random))
-    return choices, source
+    for column, seat in enumerate(seat_of.tolist()):
+        choice = now.choices[seat]
+        if column >= now.seats and random.random() < 0.1:
+            choice = now.choices[int(random.integers(now.seats))]
+        stays = column < now.seats or random.random() < 0.4
+        choices.append(choice if stays else _stepped(space, choice, random))
+    return choices
 
 
 def _stepped(space: Space, choice: Choice, random: np.random.Generator) -> Choice:
@@ -407,7 +711,7 @@ def _strained(task: Task, now: Population) -> Population:
                 for metric, weight in now.strain[seat].items()
             }
         )
-    return Population(now.goals, now.choices, now.genes, now.energy, now.cycles, now.excess, strain)
+    return replace(now, strain=strain)
 
 
 def with_goals(task: Task, now: Population, goals: Sequence[Goal]) -> Population:
@@ -416,12 +720,13 @@ def with_goals(task: Task, now: Population, goals: Sequence[Goal]) -> Population
     over = _overrun(now.excess)
     taken = [int(np.argmin(goal.merit(totals) + over)) for goal in goals]
     at = np.array(taken)
-    return Population(
-        list(goals),
-        [now.choices[seat] for seat in taken],
-        [genes.take(at) for genes in now.genes],
-        now.energy[:, at],
-        now.cycles[:, at],
-        now.excess[:, at],
-        [{m: 1.0 for m, _ in goal.bounds} for goal in goals],
+    return replace(
+        now,
+        goals=list(goals),
+        choices=[now.choices[seat] for seat in taken],
+        genes=[genes.take(at) for genes in now.genes],
+        energy=now.energy[:, at],
+        cycles=now.cycles[:, at],
+        excess=now.excess[:, at],
+        strain=[{m: 1.0 for m, _ in goal.bounds} for goal in goals],
     )

@@ -13,33 +13,47 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
+import jax
 import numpy as np
 
 from tilewright.errors import InfeasibleError, InputError, Problem, Violation
+from tilewright.folders import cache_folder
+from tilewright.ir.mapping import Mapping as Mapping_
 from tilewright.ir.workload import Layer, Network
 from tilewright.joint.crew import Crew, Solved, make_crew
-from tilewright.joint.exhaustive import MOST_CHIPS, solve_space
+from tilewright.joint.exhaustive import MOST_CHIPS, certify_fastest, solve_space
 from tilewright.joint.finish import Finisher, Point, SolveKey
-from tilewright.joint.genome import as_genes, as_mapping
+from tilewright.joint.genome import as_genes, as_mapping, join_genes, simplest
 from tilewright.joint.goal import Goal, Metric, find_metric
 from tilewright.joint.journal import Journal
 from tilewright.joint.population import (
+    COLUMNS,
+    WORTHS,
+    Columns,
     Population,
+    Start,
+    StoppedError,
     Task,
     begin,
     drawn_starts,
     evaluations_of_round,
+    gathered,
     make_task,
     population_of,
+    price_on,
     run_round,
+    shelve,
     with_goals,
 )
 from tilewright.joint.relaxed import gradients_of_starts, relaxed_starts
+from tilewright.joint.shelf import best_for
 from tilewright.joint.sites import area_of
 from tilewright.joint.space import Space
 from tilewright.mapper.processes import stop_on_interrupt
@@ -47,7 +61,7 @@ from tilewright.mapper.processes import stop_on_interrupt
 SEATS = 16
 EVALUATIONS = 10_000_000
 """Mappings priced by a study that is bounded by nothing else."""
-FORMAT = 1
+FORMAT = 2
 _SEARCH_SHARE = 0.5
 """Of a stage's time; the rest is for its finish."""
 _RESERVE = 0.02
@@ -55,6 +69,12 @@ _RESERVE = 0.02
 _PATIENCE = 1.2
 """By how much the finish of one chip may exceed its share of the time."""
 _LEAST_SECONDS = 0.5
+_PAUSE_S = 0.05
+_SIMPLE_CHIPS = 4
+_RELAXED = 2**31 - 1
+"""The round that begins from relaxed starts."""
+_RELAXED_EVALUATIONS, _RELAXED_SECONDS = 5_000_000, 120.0
+"""From which size of a study on gradients are worth their compilation."""
 _FINISHED = 3
 """Chips that are finished for one goal."""
 _LAYER_SECONDS = 20.0
@@ -208,6 +228,7 @@ def codesign(  # noqa: PLR0913
     Source: `docs/codesign.md`.
     """
     began = time.monotonic()
+    keep_programs()
     pairs = [(networks, 1.0)] if isinstance(networks, Network) else list(networks)
     goal = make_goal(objective, bounds or {})
     against = _versus(goal, versus, points)
@@ -226,8 +247,11 @@ def codesign(  # noqa: PLR0913
         stop_on_interrupt(stop),
     ):
         work = _Work(make_task(space, layers, jobs), goal, limits, seed, journal, stop, on_progress)
-        work.began = began
-        found = work.enumerate(crew, against) if whole else work.search(crew, against, points)
+        work.began = began - work.spent_before()
+        if whole:
+            found = work.enumerate(crew, against)
+        else:
+            found = certify_fastest(work.search(crew, against, points), space, layers)
     study = Study(
         tuple((network.name, weight) for network, weight in pairs),
         space,
@@ -243,6 +267,17 @@ def codesign(  # noqa: PLR0913
     if study.best is None and not study.interrupted:
         raise InfeasibleError(explain(work.task, goal, found, work.last))
     return study
+
+
+def keep_programs() -> None:
+    """Keep compiled programs in the user's cache folder, unless JAX was told where, or not to."""
+    settings: Any = jax.config
+    if settings.jax_compilation_cache_dir is not None or not settings.jax_enable_compilation_cache:
+        return
+    with suppress(OSError):
+        folder = cache_folder("jax")
+        folder.mkdir(parents=True, exist_ok=True)
+        settings.update("jax_compilation_cache_dir", str(folder))
 
 
 def make_goal(objective: str | Metric, bounds: Mapping[str, float]) -> Goal:
@@ -342,9 +377,23 @@ class _Work:
     rounds: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
     last: Population | None = None
 
+    def spent_before(self) -> float:
+        """Seconds that a study bounded by time had worked before it was killed."""
+        if self.limits.seconds is None or not self.journal.earlier:
+            return 0.0
+        return min(float(self.journal.earlier[-1]["spent"]), self.limits.seconds)
+
+    def _note(self, record: dict[str, Any]) -> None:
+        """Into the journal, with the time that is spent if that bounds the study."""
+        bounded = self.limits.seconds is not None
+        spent = {"spent": round(time.monotonic() - self.began, 3)} if bounded else {}
+        self.journal.append(record | spent)
+
     def _finisher(self, crew: Crew) -> Finisher:
         recalled = self._recall()
         task, known = self.task, self.solved
+        if self.limits.seconds is not None:  # what is known is used, whenever it became known
+            known.update(recalled)
         return Finisher(task.space, task.layers, crew, None, recalled, known, self._note_solved)
 
     def enumerate(self, crew: Crew, versus: Metric | None) -> list[Point]:
@@ -364,7 +413,7 @@ class _Work:
         )
 
     def search(self, crew: Crew, versus: Metric | None, points: int) -> list[Point]:
-        """Rounds of local search from relaxed and random starts, and finishes in between."""
+        """Rounds of local search from cheap starts, and finishes in between."""
         finisher = self._finisher(crew)
         if versus is None:
             stages = [([self.goal] * SEATS, 0.6), ([self.goal] * SEATS, 0.4)]
@@ -372,7 +421,7 @@ class _Work:
         ends = [self.goal] * (SEATS // 2) + [Goal(versus, self.goal.bounds)] * (SEATS // 2)
         now = self._rounds(None, ends, 0.0, 0.25, 1.0)
         if now is None:
-            return []
+            return self._simplest(finisher, ends)
         goals = swept(self.task, now, self.goal, versus, points)
         stages = [(goals, 0.45), (goals, 0.3)]
         return self._run(stages, finisher, 1, now, 0.25)
@@ -391,10 +440,11 @@ class _Work:
             now = self._rounds(now, goals, share, part)
             share += part
             if now is None:
-                return found
+                return self._simplest(finisher, goals)
             fresh = self._finish(now, finisher, finished, share)
             found += fresh
-            now = seated(self.task, now, fresh)
+            if not self._halted():
+                now = seated(self.task, now, fresh, 1 + round(1e6 * share))
         self.last = now
         return found
 
@@ -411,7 +461,7 @@ class _Work:
 
     def _note_solved(self, key: SolveKey, solved: Solved) -> None:
         choice, layer, objective = key
-        self.journal.append(
+        self._note(
             {"kind": "solved", "key": [list(choice), layer, objective], "found": solved.to_json()}
         )
         if self.evaluations:
@@ -433,50 +483,149 @@ class _Work:
             now = self._first(goals)
         elif now.goals != goals:
             now = with_goals(self.task, now, goals)
+        if now is None:
+            return None
         for number in self._numbers(share, part, busy):
-            if self.stop.is_set():
+            if self._halted() and number not in self.rounds:
                 break
-            record = self.rounds.get(number)
-            if record is not None:
-                now = population_of(record["state"], now.goals, self.task)
-            else:
-                now = run_round(self.task, now, self.seed, number)
-                self._note_round(number, now)
-            self.evaluations += evaluations_of_round(self.task)
-            self._report("searching", now)
+            after = self._round(now, number)
+            if after is None:
+                break
+            now = after
         return now
 
-    def _first(self, goals: list[Goal]) -> Population:
-        self.evaluations += evaluations_of_start(self.task)
-        record = self.rounds.get(0)
+    def _round(
+        self, now: Population, number: int, starts: Columns | None = None
+    ) -> Population | None:
+        """A round, or the one of the journal; `None` if it was stopped."""
+        record = self.rounds.get(number)
         if record is not None:
-            return population_of(record["state"], goals, self.task)
-        random = np.random.default_rng([self.seed, 0])
-        starts = relaxed_starts(self.task, goals, random)
-        starts += drawn_starts(self.task, random)[len(starts) :]
-        now = begin(self.task, goals, starts, self.seed)
-        self._note_round(0, now)
+            now = population_of(record["state"], now.goals, self.task, now, number)
+        else:
+            try:
+                now = run_round(
+                    self.task, now, self.seed, number, should_stop=self._halted, starts=starts
+                )
+            except StoppedError:
+                return None
+            self._note_round(number, now)
+        self.evaluations += evaluations_of_round(self.task, whole=number == _RELAXED)
+        self._report("searching", now)
         return now
+
+    def _first(self, goals: list[Goal]) -> Population | None:
+        """The first designs; `None` if it was stopped before there were any."""
+        random = np.random.default_rng([self.seed, 0])
+        starts = drawn_starts(self.task, goals, random)
+        record = self.rounds.get(0)
+        halted = self._halted if record is None else self.stop.is_set
+        if not self._alone(lambda: warm(self.task, starts), halted):
+            return None
+        if record is not None:
+            now = population_of(record["state"], goals, self.task, None, 0)
+        else:
+            try:
+                now = begin(self.task, goals, starts, self.seed, self._halted)
+            except StoppedError:
+                return None
+            self._note_round(0, now)
+        self.evaluations += evaluations_of_round(self.task, first=True)
+        self._report("searching", now)
+        return self._relaxed(now) if self._relaxes() else now
+
+    def _relaxes(self) -> bool:
+        """Whether there is so much to do that gradients are worth their compilation."""
+        if self.limits.evaluations is not None:
+            return self.limits.evaluations >= _RELAXED_EVALUATIONS
+        return (self.limits.seconds or 0.0) >= _RELAXED_SECONDS
+
+    def _relaxed(self, now: Population) -> Population:
+        """A round from relaxed starts; the same population if it was stopped before its end."""
+        found: list[Start] = []
+        if _RELAXED not in self.rounds:
+            random = np.random.default_rng([self.seed, _RELAXED])
+            goals = now.goals
+            starts = partial(relaxed_starts, self.task, goals, random)
+            if not self._alone(lambda: found.extend(starts()), self._halted):
+                return now
+        self.evaluations += gradients_of_starts(self.task)
+        return self._round(now, _RELAXED, gathered(found) if found else None) or now
+
+    @staticmethod
+    def _alone(work: Callable[[], object], halted: Callable[[], bool]) -> bool:
+        """Do what cannot be stopped, such as compiling, in a thread; whether it came to its end.
+
+        If it is stopped, nobody waits for the thread.
+        """
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                failed.append(error)
+
+        thread = Thread(target=run, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_PAUSE_S)
+            if thread.is_alive() and halted():
+                return False
+        if failed:
+            raise failed[0]
+        return True
+
+    def _halted(self) -> bool:
+        """Whether nothing more may be begun: Ctrl-C, or nearly no time is left."""
+        return self.stop.is_set() or time.monotonic() > self._clock(1 - 2 * _RESERVE)
+
+    def _simplest(self, finisher: Finisher, goals: Sequence[Goal]) -> list[Point]:
+        """Points of a study that was stopped before its first round: the simplest mappings."""
+        starts = drawn_starts(self.task, goals, np.random.default_rng([self.seed, 0]))
+        found: list[Point] = []
+        for goal in dict.fromkeys(goals):
+            for choice in starts[0][:_SIMPLE_CHIPS]:
+                chip, (_, present) = self.task.space.chip(choice), self.task.space.levels(choice)
+                drafts = [
+                    [
+                        as_mapping(
+                            simplest(arrays, self.task.frame, 1),
+                            0,
+                            layer.workload,
+                            chip,
+                            present,
+                            self.task.frame,
+                        )
+                    ]
+                    for arrays, (layer, _) in zip(self.task.arrays, self.task.layers, strict=True)
+                ]
+                point = finisher.as_known(goal, choice, drafts)
+                found += [] if point is None else [point]
+        return found
 
     def _note_round(self, number: int, now: Population) -> None:
-        self.journal.append({"kind": "round", "round": number, "state": now.to_json()})
+        self._note({"kind": "round", "round": number, "state": now.to_json()})
 
     def _numbers(self, share: float, part: float, busy: float) -> Iterator[int]:
         """Numbers of the rounds of a stage; at least one."""
         if self.limits.evaluations is not None:
-            left = self.limits.evaluations - evaluations_of_start(self.task)
+            left = self.limits.evaluations - evaluations_of_start(
+                self.task, relaxed=self._relaxes()
+            )
             whole = max(2, left // evaluations_of_round(self.task))
             yield from range(1 + round(whole * share), 1 + round(whole * (share + part)))
             return
         end = self._clock(share + part * busy)
         number = 1 + round(1e6 * share)
         yield number
-        while time.monotonic() < end:
+        while time.monotonic() < end or number + 1 in self.rounds:
             number += 1
             yield number
 
     def _finish(self, now: Population, finisher: Finisher, count: int, share: float) -> list[Point]:
         """The best chips of every goal, mapped by the optimal mapper while there is time."""
+        if self._halted():
+            count = 1
         ends = self._clock(share - _RESERVE)
         chosen = [
             (goal, seat)
@@ -486,7 +635,8 @@ class _Work:
         found: list[Point] = []
         for number, (goal, seat) in enumerate(chosen):
             left = (ends - time.monotonic()) / (len(chosen) - number)
-            drafts, choice = self._drafts(now, seat), now.choices[seat]
+            choice = now.choices[seat]
+            drafts = self._drafts(now, seat, whole=not self._halted())
             if self.stop.is_set() or left < _LEAST_SECONDS:
                 point = finisher.as_known(goal, choice, drafts)
             else:
@@ -513,26 +663,34 @@ class _Work:
         """The seats of a goal with different chips, the best by `exact` first."""
         seats = [seat for seat in range(now.seats) if now.goals[seat] == goal]
         first = {now.choices[seat]: seat for seat in reversed(seats)}
-        if len(first) == 1:
+        if len(first) == 1 or self._halted():
             return list(first.values())
         keys: dict[int, tuple[float, ...]] = {}
         for choice, seat in first.items():
-            point = finisher.as_known(goal, choice, self._drafts(now, seat))
+            point = finisher.as_known(goal, choice, self._drafts(now, seat, whole=False))
             keys[seat] = (math.inf,) if point is None else point.key()
         return sorted(keys, key=lambda seat: (keys[seat], seat))
 
-    def _drafts(self, now: Population, seat: int) -> list[Any]:
+    def _drafts(self, now: Population, seat: int, *, whole: bool) -> list[list[Mapping_]]:
+        """Mappings for every layer: the seat's, and with `whole` the best ones on the shelf."""
         choice = now.choices[seat]
-        chip = self.task.space.chip(choice)
-        _, present = self.task.space.levels(choice)
-        return [
-            as_mapping(genes, seat, layer.workload, chip, present, self.task.frame)
-            if now.excess[index, seat] <= 1
-            else None
-            for index, ((layer, _), genes) in enumerate(
-                zip(self.task.layers, now.genes, strict=True)
-            )
-        ]
+        task = self.task
+        chip = task.space.chip(choice)
+        _, present = task.space.levels(choice)
+        chips = task.sites.chips([choice])
+        found: list[list[Mapping_]] = []
+        for index, (layer, _) in enumerate(task.layers):
+            offers = [now.genes[index].take([seat])] if now.excess[index, seat] <= 1 else []
+            if whole:
+                shelf = now.shelves[index]
+                at, _, _, excess = best_for(shelf.uses, *chips, WORTHS)
+                places = np.unique(at[excess <= 1])
+                offers += [shelf.genes.take([place]) for place in places]
+            made = [
+                as_mapping(genes, 0, layer.workload, chip, present, task.frame) for genes in offers
+            ]
+            found.append(list(dict.fromkeys(made)))
+        return found
 
     def _report(self, stage: str, now: Population | None) -> None:
         best: float | None = None
@@ -547,35 +705,34 @@ class _Work:
         self.on_progress(StudyProgress(stage, min(1.0, done), self.evaluations, best))
 
 
-def evaluations_of_start(task: Task) -> int:
-    """Mappings that are priced, or whose gradient is taken, before the first round."""
-    return evaluations_of_round(task, first=True) + gradients_of_starts(task)
+def evaluations_of_start(task: Task, *, relaxed: bool = False) -> int:
+    """Mappings that are priced, or whose gradient is taken, before the first numbered round."""
+    first = evaluations_of_round(task, first=True)
+    more = gradients_of_starts(task) + evaluations_of_round(task, whole=True)
+    return first + more if relaxed else first
 
 
-def seated(task: Task, now: Population, found: Sequence[Point]) -> Population:
-    """The population with finished designs in the seats that they came from: as the batch knows."""
-    from tilewright.joint.local import price_genes
+def warm(task: Task, starts: Columns) -> None:
+    """Compile what a search runs."""
+    price_on(task, 0, starts[1][0], task.sites.site(starts[0]))
 
-    for point in found:
-        seats = [
-            seat
-            for seat in range(now.seats)
-            if now.goals[seat] == point.goal and now.choices[seat] == point.choice
-        ]
-        for index, layer in enumerate(point.layers):
-            genes = as_genes(layer.cost.mapping, layer.layer.workload, task.space, task.frame)
-            site = task.sites.site([point.choice])
-            priced = price_genes(genes, task.arrays[index], site, task.frame)
-            if float(priced.excess[0]) > 1:
-                continue
-            for seat in seats:
-                now.genes[index].slot[:, seat] = genes.slot[:, 0]
-                now.genes[index].order[:, :, seat] = genes.order[:, :, 0]
-                now.genes[index].keeps[:, :, seat] = genes.keeps[:, :, 0]
-                now.energy[index, seat] = float(priced.energy_pj[0])
-                now.cycles[index, seat] = float(priced.cycles[0])
-                now.excess[index, seat] = float(priced.excess[0])
-    return now
+
+def seated(task: Task, now: Population, found: Sequence[Point], round_: int) -> Population:
+    """The population with the mappings of finished designs on its shelves."""
+    if not found:
+        return now
+    columns = [found[at % len(found)] for at in range(COLUMNS)]
+    site = task.sites.site([point.choice for point in columns])
+    shelves = list(now.shelves)
+    for index, shelf in enumerate(shelves):
+        genes = join_genes(
+            [
+                as_genes(x.cost.mapping, x.layer.workload, task.space, task.frame)
+                for x in (point.layers[index] for point in columns)
+            ]
+        )
+        shelves[index] = shelve(shelf, price_on(task, index, genes, site), round_)
+    return replace(now, shelves=shelves)
 
 
 def swept(task: Task, now: Population, goal: Goal, versus: Metric, points: int) -> list[Goal]:

@@ -20,6 +20,7 @@ from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Workload, conv2d
 from tilewright.mapper import imperfect_kernels as kernels
+from tilewright.mapper.first_use import compile_apart
 from tilewright.mapper.floor import least_of
 from tilewright.mapper.imperfect_kernels import ANY_ORDER, Chain, Layer
 from tilewright.mapper.imperfect_tables import (
@@ -91,14 +92,21 @@ class _Choice:
     """The least energy of all chains, by the class of their innermost tile, ascending."""
 
 
+def compile_kernels(should_stop: Stop = lambda: False) -> bool:
+    """Load or compile the kernels, so that no budget pays for it; false if told to stop first."""
+    if not compile_apart(__name__, should_stop):
+        return False
+    solve_smallest()
+    return True
+
+
 @cache
-def compile_kernels() -> None:
-    """Load or compile the kernels, so that no budget pays for it: solve the smallest problem."""
+def solve_smallest() -> None:
+    """Solve the smallest problem that uses every kernel."""
     layer = conv2d("smallest", K=2, C=2, P=3, Q=1, R=2, S=1, padding=(1, 0))
     levels = (Level("DRAM"), Level("GLB", 512, fanout=Fanout(2)), Level("RF", 256))
     chip = Hardware("smallest", levels)
-    if ImperfectSearch(make_evaluator(layer, chip), Objective.ENERGY).run().interrupted:
-        raise KeyboardInterrupt
+    ImperfectSearch(make_evaluator(layer, chip), Objective.ENERGY).run()
 
 
 @dataclass(slots=True)

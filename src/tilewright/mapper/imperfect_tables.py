@@ -266,7 +266,7 @@ class _LayerMaker:
             shared=shared,
             store_bits=np.minimum(np.array([float(o.bits) for o in operands]), bits),
             macs=float(workload.macs),
-            mac_pj=workload.macs * (self.hardware.compute.pj or 0.0),
+            mac_pj=float(workload.macs * (self.hardware.compute.pj or 0)),
             leak=math.fsum(
                 level.leak_pj_per_cycle * self.hardware.instances(index)
                 for index, level in enumerate(levels)

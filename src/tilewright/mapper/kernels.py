@@ -6,7 +6,7 @@ classes suffice and the bounds are bounds is proved in `docs/optimal-mapper.md`.
 Non-goals: preparing tables (`mapper/prepare.py`), time and progress (`mapper/optimal.py`).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from tilewright.mapper.compiled import compiled_in_place, compiled_inside
 from tilewright.mapper.problem import Floats, Integers, Mask, Problem, Template
 
 ENERGY, CYCLES, EDP, DRAM = range(4)
+# Numba compiles a function that is given a literal once more for it, with all that it calls.
+_ROOT, _NONE = cast(int, np.int64(0)), cast(int, np.int64(-1))
 TIE = 1e-12
 """Relative difference below which two sums of the same energies in another order are equal."""
 
@@ -341,7 +343,7 @@ def rank_words(
     if problem.spills[rank, at, bt]:
         path.loose[c] = 2
         return problem.floor[rank, at, bt]
-    copies_a, copies_b, joint = 1, 1, -1
+    copies_a, copies_b, joint = 1, 1, _NONE
     for j in range(parent, c):
         fan = template.fan[j]
         if fan >= 0 and problem.multicast[fan]:
@@ -638,7 +640,7 @@ def fill_outside(
         for operand in range(operands):
             gain = max(gain, _stay_gain(problem, template, stage, row, operand))
         edges = before + template.quick_total[row]
-        if edges - gain > most:
+        if edges - gain + template.least_inside[stage] > most:
             continue
         outside[at, operands] = min(outside[at, operands], edges - gain)
         for operand in range(operands):
@@ -761,8 +763,9 @@ def _scatter(
     operands, c, dims = len(problem.uses), stage + 1, len(problem.sizes)
     groups = len(template.group_cycles)
     low, high = template.spread_start[stage], template.spread_start[c]
-    most = 0.0
-    for group in range(groups):
+    alone = low == high
+    most = allowed[0]
+    for group in range(1, groups):
         most = max(most, allowed[group])
     for row in range(template.tile_start[c], template.tile_start[c + 1]):
         if pairs.start[0] != 0:
@@ -770,15 +773,11 @@ def _scatter(
         at = 0
         for dim in range(dims):
             at += strides[dim] * template.tiles[row, dim]
-        start = outside[at, operands]
-        for operand in range(operands):
-            if template.keeps[c, operand]:
-                rest = min(outside[at, operand], outside[at, operands + 1 + operand])
-                start = min(start, rest - template.quick[row, operand])
-        start += template.quick_total[row] + template.least_macs[stage] + template.least_inside[c]
+        start = _around(problem, template, stage, row, outside, at, alone)
+        start += template.least_macs[stage] + template.least_inside[c]
         if start > most:
             continue
-        for spread in range(low if high > low else -1, high if high > low else 0):
+        for spread in range(-1 if alone else low, 0 if alone else high):
             if spread >= 0:
                 more = template.mac_floor[spread] - template.least_macs[stage]
                 if start + more > most:
@@ -799,6 +798,9 @@ def _scatter(
             if not whole:
                 continue
             macs = 0.0 if spread < 0 else template.mac_floor[spread]
+            around = _around(problem, template, stage, row, outside, at, whole)
+            if around + macs + template.least_inside[c] > most:
+                continue
             total = macs + template.rent[row]
             for operand in range(operands):
                 if template.keeps[c, operand]:
@@ -835,6 +837,36 @@ def _scatter(
                     pairs.spread[count] = spread
                 count += 1
     return count
+
+
+@compiled_inside
+def _around(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    row: int,
+    outside: Floats,
+    at: int,
+    is_whole: bool,
+) -> float:
+    """The least energy of the edges into a tile inside a stage, and of all further out.
+
+    `at` is where all instances together stand in `outside`, or else, not `is_whole`, one of them:
+    then the bound is one for every unrolling.
+    """
+    operands, c = len(problem.uses), stage + 1
+    least = outside[at, operands]
+    for operand in range(operands):
+        if not template.keeps[c, operand]:
+            continue
+        if is_whole:
+            waits = outside[at, operands + 1 + operand]
+        else:  # what waits has as large a tile outside as all instances together have
+            waits = template.stay_slope[stage, operand] * problem.distinct[operand]
+            waits += template.stay_offset[stage, operand] + outside[at, operands]
+        stays = min(outside[at, operand], waits)
+        least = min(least, stays - template.quick[row, operand])
+    return least + template.quick_total[row]
 
 
 @compiled_inside
@@ -1338,7 +1370,7 @@ def _classes(problem: Problem, template: Template, path: Path, stage: int, found
                     beside = _beside(problem, moved, glide) if operand == slider else near
                     count = _add_class(found, count, operand, slide, glide, beside)
             if outer == 0:
-                count = _add_class(found, count, operand, slide, -1, near)
+                count = _add_class(found, count, operand, slide, _NONE, near)
     common = innermost
     for operand in range(len(problem.uses)):
         common &= problem.uses[operand]
@@ -1348,9 +1380,9 @@ def _classes(problem: Problem, template: Template, path: Path, stage: int, found
     for slide in range(len(problem.sizes)):
         if common >> slide & 1:
             near = _beside(problem, moved, slide)
-            count = _add_class(found, count, -1, slide, -1, near)
+            count = _add_class(found, count, _NONE, slide, _NONE, near)
     if count == 0:
-        count = _add_class(found, count, -1, -1, -1, -1)
+        count = _add_class(found, count, _NONE, _NONE, _NONE, _NONE)
     return count
 
 
@@ -1817,10 +1849,10 @@ def try_tile(
     problem: Problem, template: Template, path: Path, pairs: Pairs, row: int, objective: int
 ) -> None:
     """Search all chains through a tile of the outermost boundary, depth first."""
-    _prepare_node(problem, template, path, 0, objective)
-    if not _open_tile(problem, template, path, 0, row, objective):
+    stage, last = _ROOT, len(path.stay) - 1
+    _prepare_node(problem, template, path, stage, objective)
+    if not _open_tile(problem, template, path, stage, row, objective):
         return
-    stage, last = 0, len(path.stay) - 1
     while path.counts[2] == 0:
         if not _advance(problem, template, path, pairs, stage, objective):
             if stage == 0:
@@ -1857,15 +1889,15 @@ def root_floors(
     problem: Problem, template: Template, path: Path, floors: Floats, objective: int
 ) -> None:
     """A bound for every tile of the outermost boundary."""
-    start = template.tile_start[1]
-    _prepare_node(problem, template, path, 0, objective)
+    start, root = template.tile_start[1], _ROOT
+    _prepare_node(problem, template, path, root, objective)
     for row in range(start, template.tile_start[2]):
         floors[row - start] = np.inf
         if path.counts[2] != 0:
             return
-        if _is_dear(template, path, 0, row):
+        if _is_dear(template, path, root, row):
             continue
-        floors[row - start] = _row_floor(problem, template, path, 0, row, objective)
+        floors[row - start] = _row_floor(problem, template, path, root, row, objective)
 
 
 @compiled_in_place

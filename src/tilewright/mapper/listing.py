@@ -38,6 +38,7 @@ def arriving_words(problem: Problem, tile: Integers, operand: int, staying: bool
         if not problem.uses[operand] >> dim & 1:
             words *= problem.sizes[dim] / problem.val[dim, tile[dim]]
     table = problem.stay_floor if staying else problem.floor
+    twice = problem.spills_within if staying else problem.spills
     least = -1.0
     for slid in range(-1, len(problem.rank_op)):  # tiles overlap along one rank at most
         if slid >= 0 and problem.rank_op[slid] != operand:
@@ -46,7 +47,7 @@ def arriving_words(problem: Problem, tile: Integers, operand: int, staying: bool
         for rank in range(len(problem.rank_op)):
             if problem.rank_op[rank] == operand:
                 a, b = tile[problem.rank_a[rank]], tile[problem.rank_b[rank]]
-                kept = rank == slid or problem.spills[rank, a, b]
+                kept = rank == slid or twice[rank, a, b]
                 factor *= table[rank, a, b] if kept else problem.visits[rank, a, b]
         least = factor if least < 0 else min(least, factor)
     return words * least

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event as ThreadEvent
 from threading import Thread
@@ -24,6 +24,7 @@ from tilewright.ir.verify_fix import verify_fix
 from tilewright.ir.workload import Layer, Network
 from tilewright.mapper.layer import solve_layer
 from tilewright.mapper.result import LayerResult, NetworkResult, Objective, find_objective
+from tilewright.mapper.solved import Question, SolvedLayers
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.convention import DEFAULT, Convention, find_convention
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tilewright.mapper.optimal import Progress
 
 OnLayer = Callable[[LayerResult], None]
+OnResult = Callable[[int, LayerResult], None]
 OnLayerProgress = Callable[[str, "Progress"], None]
 """Told a layer's name and how far its search has come."""
 
@@ -61,12 +63,19 @@ class _Task:
     seconds: float | None
     seed: int
 
-    def prepare(self) -> None:
-        """Compile what proves, should that be asked for."""
-        if self.convention == DEFAULT and not self.imperfect and not self.uneven:
-            from tilewright.mapper.optimal import compile_kernels
-
-            compile_kernels()
+    def question(self, layer: Layer) -> Question:
+        """What decides a layer's answer."""
+        return Question(
+            layer.workload,
+            self.hardware,
+            self.objective,
+            self.convention,
+            self.imperfect,
+            self.uneven,
+            self.fix,
+            self.seconds,
+            self.seed,
+        )
 
     def solve(self, layer: Layer, stop: _Event, on_progress: OnLayerProgress) -> LayerResult:
         found = solve_layer(
@@ -97,6 +106,7 @@ def map_network(  # noqa: PLR0913
     seconds: float | None = None,
     jobs: int | None = None,
     seed: int = 0,
+    solved: SolvedLayers | None = None,
     on_layer: OnLayer = lambda _: None,
     on_progress: OnLayerProgress = lambda _, __: None,
 ) -> NetworkResult:
@@ -113,6 +123,7 @@ def map_network(  # noqa: PLR0913
         seconds: for the whole network, shared out over its layers; see `find_mapping`.
         jobs: processes to use; as many as there are cores if left out.
         seed: of the random choices.
+        solved: where answers are kept; layers that it knows are not solved again.
         on_layer: called with every layer's result when it is there.
         on_progress: called now and then with a layer's name and how far its search has come.
 
@@ -134,8 +145,7 @@ def map_network(  # noqa: PLR0913
         layers = [layer.workload for layer in network.layers]
         verify_fix(layers, hardware, given, imperfect=imperfect, uneven=uneven)
     task = _Task(hardware, goal, rules, imperfect, uneven, given, share, seed)
-    solve = _solve_here if count == 1 else _solve_in_processes
-    found, interrupted = solve(network.layers, task, count, on_layer, on_progress)
+    found, interrupted = _solve(network.layers, task, count, solved, on_layer, on_progress)
     space = Mapspace(network.layers[0].workload, hardware, imperfect, uneven, given)
     return NetworkResult(
         network,
@@ -154,52 +164,70 @@ def map_network(  # noqa: PLR0913
 Found = tuple[dict[int, LayerResult], bool]
 
 
-def _solve_here(
-    layers: tuple[Layer, ...],
-    task: _Task,
-    _: int,
-    on_layer: OnLayer,
-    on_progress: OnLayerProgress,
-) -> Found:
-    found: dict[int, LayerResult] = {}
-    stop = ThreadEvent()
-    with _stop_on_interrupt(stop):
-        for index, layer in enumerate(layers):
-            result = task.solve(layer, stop, on_progress)
-            if result.cost or not result.interrupted:
-                found[index] = result
-                on_layer(result)
-            if result.interrupted:
-                return found, True
-    return found, False
-
-
-def _solve_in_processes(
+def _solve(  # noqa: PLR0913, PLR0917
     layers: tuple[Layer, ...],
     task: _Task,
     count: int,
+    solved: SolvedLayers | None,
     on_layer: OnLayer,
     on_progress: OnLayerProgress,
 ) -> Found:
+    """All layers, by index; those that were solved before are not solved again."""
     found: dict[int, LayerResult] = {}
+    for index, layer in enumerate(layers if solved else ()):
+        known = solved.find(task.question(layer)) if solved else None
+        if known is not None:
+            found[index] = known.repeated(layer.repeat)
+            on_layer(found[index])
+    rest = {index: layer for index, layer in enumerate(layers) if index not in found}
+    if not rest:
+        return found, False
+
+    def take(index: int, result: LayerResult) -> None:
+        found[index] = result
+        if solved:
+            solved.keep(task.question(layers[index]), result)
+        on_layer(result)
+
+    solve = _solve_here if count == 1 or len(rest) == 1 else _solve_in_processes
+    return found, solve(rest, task, min(count, len(rest)), take, on_progress)
+
+
+def _solve_here(
+    layers: dict[int, Layer], task: _Task, _: int, take: OnResult, on_progress: OnLayerProgress
+) -> bool:
+    """Solve layers one by one; whether that was interrupted."""
+    stop = ThreadEvent()
+    with _stop_on_interrupt(stop):
+        for index, layer in layers.items():
+            result = task.solve(layer, stop, on_progress)
+            if result.cost or not result.interrupted:
+                take(index, result)
+            if result.interrupted:
+                return True
+    return False
+
+
+def _solve_in_processes(
+    layers: dict[int, Layer], task: _Task, count: int, take: OnResult, on_progress: OnLayerProgress
+) -> bool:
+    """Solve layers side by side; whether that was interrupted."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     news: _News = context.Queue()
-    lock = context.Lock()
     with (
         _listening(news, on_progress),
-        ProcessPoolExecutor(count, context, _prepare_process, (task, stop, news, lock)) as pool,
+        ProcessPoolExecutor(count, context, _prepare_process, (task, stop, news)) as pool,
         _stop_on_interrupt(stop) as interrupted,
     ):
         futures: dict[Future[LayerResult], int] = {
-            pool.submit(_solve_in_process, layer): i for i, layer in enumerate(layers)
+            pool.submit(_solve_in_process, layer): index for index, layer in layers.items()
         }
         for future in as_completed(futures):
             result = future.result()
             if result.cost or not result.interrupted:
-                found[futures[future]] = result
-                on_layer(result)
-    return found, interrupted()
+                take(futures[future], result)
+    return interrupted()
 
 
 @contextmanager
@@ -240,14 +268,10 @@ def _listening(news: _News, on_progress: OnLayerProgress) -> Generator[None]:
 _process: tuple[_Task, _Event, _News] | None = None
 
 
-def _prepare_process(
-    task: _Task, stop: _Event, news: _News, lock: AbstractContextManager[bool]
-) -> None:
+def _prepare_process(task: _Task, stop: _Event, news: _News) -> None:
     global _process  # noqa: PLW0603 - an event reaches a process when it starts, or not at all
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _process = task, stop, news
-    with lock:  # one compiles, if it must; the others load that
-        task.prepare()
 
 
 def _solve_in_process(layer: Layer) -> LayerResult:

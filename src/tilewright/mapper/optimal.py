@@ -23,6 +23,7 @@ from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Workload, conv2d
 from tilewright.mapper import kernels
+from tilewright.mapper.first_use import compile_apart
 from tilewright.mapper.pins import allowed_orders, blocked, in_order
 from tilewright.mapper.prepare import (
     LONG,
@@ -165,14 +166,24 @@ def find_optimal(  # noqa: PLR0913
     goal = find_objective(objective)
     evaluator = make_evaluator(workload, hardware)
     reject_uncovered(workload)
-    compile_kernels()
+    if not compile_kernels(should_stop):
+        found = search_mapping(workload, hardware, objective=goal, fix=fix, seconds=0.0)
+        return replace(found, interrupted=True)
     preparation = Preparation(evaluator, fix, uneven=uneven)
     return _prove(preparation, evaluator, goal, seconds, should_stop, on_progress)
 
 
+def compile_kernels(should_stop: Stop = lambda: False) -> bool:
+    """Load or compile the kernels, so that no budget pays for it; false if told to stop first."""
+    if not compile_apart(__name__, should_stop):
+        return False
+    solve_smallest()
+    return True
+
+
 @cache
-def compile_kernels() -> None:
-    """Load or compile the kernels, so that no budget pays for it: solve the smallest problem."""
+def solve_smallest() -> None:
+    """Solve the smallest problem that uses every kernel."""
     layer = conv2d("smallest", K=2, C=2, P=4, Q=1, R=3, S=1, padding=(1, 0))
     levels = (Level("DRAM"), Level("GLB", 512, fanout=Fanout(2)), Level("RF", 256))
     evaluator = make_evaluator(layer, Hardware("smallest", levels))
@@ -626,6 +637,7 @@ class _Hunt:
         """Bound what is inside every single tile, for chains within limits."""
         template, problem = choice.template, self.preparation.problem
         allowed = self._allowed(template, objective, limits)
+        allowed += _SLACK * np.abs(allowed)  # sums in another order
         self.preparation.long(len(template.tiles), partial(kernels.reset_inside, template))
         choice.pairs = _no_pairs(len(choice.stages))
         if not np.isfinite(allowed).all() or len(choice.stages) < 3:
@@ -635,10 +647,11 @@ class _Hunt:
         lattice = np.empty((tiles, ways, len(template.group_cycles)))
         strides = np.concatenate([[1], np.cumprod(self.preparation.counts)[:-1]]).astype(np.int64)
         outer = np.cumsum([0.0, *self._least_edges(choice)])
+        most, cycles = float(allowed.max()), float(limits[1])
         lists = [_no_pairs(0)] * len(choice.stages)
         for stage in range(len(choice.stages) - 2, 0, -1):
             self._check_time()
-            before, most = float(outer[stage - 1]), float(allowed.max())
+            before = float(outer[stage - 1])
             bound = partial(
                 kernels.fill_outside, problem, template, stage, before, most, outside, strides
             )
@@ -649,7 +662,7 @@ class _Hunt:
                 template,
                 stage,
                 allowed,
-                limits[1],
+                cycles,
                 outside,
                 lattice,
                 strides,

@@ -273,10 +273,8 @@ class Preparation:
             )
             found = _TileList(*listed)
         room = MOST_LISTED - len(found.tiles)
-        while sum(len(other.tiles) for other in self._tiles.values()) > room:
+        while self._tiles and sum(len(other.tiles) for other in self._tiles.values()) > room:
             del self._tiles[next(iter(self._tiles))]  # not asked for since long
-            if not self._tiles:
-                break
         self._tiles[key] = found
         return found
 
@@ -426,6 +424,7 @@ class _Sliding:
     largest: Floats
     visits: Floats
     spills: Mask
+    within: Mask
     placed: Integers
     start: Integers
     floor: Floats
@@ -500,6 +499,7 @@ class _Maker:
             largest=_stack([r.largest for r in ranks], 2),
             visits=_stack([r.visits for r in ranks], 2),
             spills=_stack([r.spills.astype(float) for r in ranks], 2) > 0,
+            spills_within=_stack([r.within.astype(float) for r in ranks], 2) > 0,
             spilling=any(bool(r.spills.any()) for r in ranks),
             placed=np.concatenate([np.zeros(0, np.int64), *(r.placed for r in ranks)]),
             placed_start=_places(ranks),
@@ -529,7 +529,7 @@ class _Maker:
                 [float(min(o.bits, b)) for o, b in zip(operands, bits, strict=True)]
             ),
             macs=float(self.workload.macs),
-            mac_pj=self.workload.macs * (self.hardware.compute.pj or 0.0),
+            mac_pj=float(self.workload.macs * (self.hardware.compute.pj or 0)),
             leak=math.fsum(
                 level.leak_pj_per_cycle * self.hardware.instances(i)
                 for i, level in enumerate(levels)
@@ -589,15 +589,22 @@ class _Maker:
         floor, stay_floor = listing.rank_floors(
             own, other, steps, distinct, visits, largest, kept_a, kept_b
         )
-        floor[spills] = stay_floor[spills] = distinct
+        within = _or_inside(spills, own, other)
+        floor[spills] = stay_floor[within] = distinct
         return _Sliding(
-            operand, a, b, steps, rank.data is not None, largest, visits, spills, placed, start,
-            floor, stay_floor, kept_a, kept_b, joint, single, joint_a, joint_b,
+            operand, a, b, steps, rank.data is not None, largest, visits, spills, within, placed,
+            start, floor, stay_floor, kept_a, kept_b, joint, single, joint_a, joint_b,
         )  # fmt: skip
 
     def most_copies(self) -> int:
         """Copies that a dim may be unrolled to, at most."""
         return max((level.fanout.copies for level in self.hardware.levels), default=1)
+
+
+def _or_inside(flags: Mask, own: Integers, other: Integers) -> Mask:
+    """(t, s) whether a flag is set for a tile of `own[t]` by `other[s]` or for one inside."""
+    along_a, along_b = own[:, None] % own[None, :] == 0, other[:, None] % other[None, :] == 0
+    return along_a.astype(np.int64) @ flags.astype(np.int64) @ along_b.astype(np.int64).T > 0
 
 
 def _stack(tables: list[Floats], axes: int) -> Floats:

@@ -37,6 +37,7 @@ class Problem(NamedTuple):
         padded: (R,) whether some coordinates are no words.
         largest, visits: (R, A, B) see `sliding.tile_tables`.
         spills: (R, A, B) whether tiles at different places may hold the same words.
+        spills_within: (R, A, B) whether those do or tiles inside them.
         spilling: whether any do.
         placed: words of single tiles of padded ranks; placed_start: (R, A, B) where those of a
             tile's size begin, -1 where all tiles have the same words.
@@ -75,6 +76,7 @@ class Problem(NamedTuple):
     largest: Floats
     visits: Floats
     spills: Mask
+    spills_within: Mask
     spilling: bool
     placed: Integers
     placed_start: Integers

@@ -124,9 +124,7 @@ def _try_imperfect(  # noqa: PLR0913, PLR0917
     if perfect is None or perfect.interrupted:
         return None
     waited = time.monotonic()
-    try:
-        compile_kernels()
-    except KeyboardInterrupt:
+    if not compile_kernels(should_stop):
         return Found(perfect.cost, 0.0, is_proved=False, evaluated=0, interrupted=True)
     now = time.monotonic()
     began += now - waited  # no budget pays for compiling

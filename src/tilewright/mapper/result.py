@@ -96,6 +96,8 @@ class LayerResult:
         seconds: that the search took.
         violations: why there is no mapping.
         interrupted: whether the search was stopped before its end.
+        is_from_cache: whether it was solved before (`mapper/solved.py`); `evaluated` and `seconds`
+            are of then.
     """
 
     workload: Workload
@@ -109,6 +111,7 @@ class LayerResult:
     seconds: float
     violations: tuple[Violation, ...] = ()
     interrupted: bool = False
+    is_from_cache: bool = False
 
     @property
     def gap(self) -> float | None:
@@ -145,6 +148,7 @@ class LayerResult:
             "dram_limit_words": None if cost is None else cost.limit.words,
             "dram_bound_words": None if cost is None else cost.limit.bound_words,
             "interrupted": self.interrupted,
+            "cached": self.is_from_cache,
         }
         if self.status is Status.INFEASIBLE:
             document["reason"] = self.reason

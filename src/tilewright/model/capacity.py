@@ -37,7 +37,7 @@ def word_bits(
 def capacity_violations(
     workload: Workload, hardware: Hardware, counts: Counts, convention: Convention
 ) -> list[Violation]:
-    """Every memory whose tiles do not fit, with the bytes needed and there."""
+    """Every memory whose tiles do not fit, with the bytes needed and there (F28)."""
     return [
         violation
         for level in hardware.levels

@@ -2,7 +2,8 @@
 
 Owns: the formulas of `spec/model.md §4` and the noun `Cost`, whose parts sum to its totals.
 
-Non-goals: counting, and whether a mapping is legal (`model/evaluate.py`).
+Non-goals: counting, and whether a mapping is legal (`model/evaluate.py`). Numbers such as (F19) are
+those of `docs/model-formulas.md`.
 """
 
 import math
@@ -114,7 +115,7 @@ class Cost:
 
     @property
     def energy_pj(self) -> float:
-        """Energy of the whole run, in pJ."""
+        """Energy of the whole run, in pJ (F19)."""
         return math.fsum([level.energy_pj for level in self.levels] + [self.compute_pj])
 
     @property
@@ -124,40 +125,40 @@ class Cost:
 
     @property
     def cycles(self) -> int:
-        """Cycles of the whole run: the slowest of compute and ports, and the ramp if serial."""
+        """Cycles of the whole run: the slowest of compute and ports, the ramp if serial (F21)."""
         busiest = max(self.compute_cycles, *(level.cycles for level in self.levels))
         return busiest + (self.ramp_cycles if self.overlap == "serial" else 0)
 
     @property
     def edp(self) -> float:
-        """Energy times delay, in pJ · cycles."""
+        """Energy times delay, in pJ · cycles (F25)."""
         return self.energy_pj * self.cycles
 
     @property
     def utilization(self) -> float:
-        """Multiply-accumulates over those that all units could do in the same cycles."""
+        """Multiply-accumulates over those that all units could do in the same cycles (F23)."""
         return self.counts.macs / (self.cycles * self.hardware.mac_units)
 
     @property
     def latency_s(self) -> float:
-        """Seconds that the run takes."""
+        """Seconds that the run takes (F24)."""
         return self.cycles / (self.hardware.clock_ghz * 1e9)
 
     @property
     def power_w(self) -> float:
-        """Energy over time, in W."""
+        """Energy over time, in W (F24)."""
         return self.energy_pj * 1e-12 / self.latency_s
 
     @property
     def area_mm2(self) -> float | None:
-        """Area of all parts whose area is known; `None` if none is."""
+        """Area of all parts whose area is known (F26); `None` if none is."""
         areas = [*(level.area_mm2 for level in self.levels), self.compute_area_mm2]
         known = [area for area in areas if area is not None]
         return math.fsum(known) if known else None
 
     @property
     def dram_words(self) -> int:
-        """Words to and from the outermost level."""
+        """Words to and from the outermost level (F27)."""
         moves = [cost.moves for cost in self.levels[0].operands.values()]
         return sum(tally.reads + tally.updates for tally in moves)
 
@@ -312,7 +313,7 @@ class _Pricing:
         return OperandCost(words, self.counts[level.memory, operand.name], energy)
 
     def _energy(self, level: Level, operand: Operand, tally: Tally) -> float:
-        """Energy of the moves of one instance, in pJ."""
+        """Energy of the moves of one instance, in pJ (F18)."""
         read_pj, write_pj = level.read_pj or 0.0, level.write_pj or 0.0
         update_pj = write_pj if level.update_pj is None else level.update_pj
         if self.convention.reuse is Reuse.TIMELOOP:
@@ -327,7 +328,7 @@ class _Pricing:
         return whole / level.word_bits
 
     def _bits(self, operand: Operand, tally: Tally) -> Tally:
-        """The moves of an instance in bits: partial sums are as wide as `psum_bits`."""
+        """The moves of an instance in bits: partial sums are as wide as `psum_bits` (F17)."""
         if operand != self.workload.output:
             return tally * operand.bits
         partial, finished = self.workload.psum_bits, operand.bits
@@ -339,7 +340,7 @@ class _Pricing:
         )
 
     def port_cycles(self) -> dict[str, int]:
-        """The cycles that the busiest port of the busiest instance of every level is busy."""
+        """The cycles that the busiest port of the busiest instance of every level is busy (F20)."""
         if self.convention.reuse is Reuse.TIMELOOP:
             return timeloop.level_cycles(self.hardware, self.counts)
         return {
@@ -367,7 +368,7 @@ class _Pricing:
         )
 
     def ramp_cycles(self) -> int:
-        """Cycles of loading the first tiles of every memory, and of storing the last outputs."""
+        """Cycles of loading the first tiles of every memory, and storing the last outputs (F22)."""
         return sum(
             self._ramp_of(level, index) for index, level in enumerate(self.hardware.levels) if index
         )

@@ -84,7 +84,7 @@ class Counts:
     hop_words: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
     def __getitem__(self, key: tuple[str, str]) -> Tally:
-        """The total over all instances, for a (memory, operand) that keeps it.
+        """The total over all instances (F16), for a (memory, operand) that keeps it.
 
         Raises `KeyError` if the memory does not keep the operand.
         """

@@ -1,7 +1,8 @@
 """The closed form: every count of the walk, without walking.
 
 Owns: counting by formula, for every convention but `timeloop` (`spec/model.md §3`), perfect and
-imperfect factors alike. Why it is right is written in `docs/closed-form.md`.
+imperfect factors alike. Why it is right is written in `docs/closed-form.md`; numbers such as (F7)
+are those of `docs/model-formulas.md`.
 
 Non-goals: Timeloop's rules (`model/timeloop.py`). Steps are never enumerated: time grows with the
 number of loops, not with their extents.
@@ -125,7 +126,7 @@ class _Question:
         yield _Edge(operand, stores[-1], len(self.nest.loops), len(self.hardware.levels), True)
 
     def steps(self) -> int:
-        """The temporal steps at which an iteration exists."""
+        """The temporal steps at which an iteration exists (F14)."""
         everything = len(self.nest.loops)
         lines = self.lines(everything, everything, {}, apart=-1, reading=True).values()
         return math.prod(line.combinations(len(line.temporal), stepping=False) for line in lines)
@@ -149,6 +150,7 @@ class _Question:
     def line(  # noqa: PLR0913, PLR0917
         self, dim: str, depth: int, fixed: int, origin: int, apart: int, reading: bool
     ) -> Line:
+        """One dim as seen by tiles at `depth`; spans and steps are those of (F1)."""
         temporal: list[tuple[int, int, int]] = []
         alone: list[Digit] = []
         together: list[Digit] = []
@@ -183,7 +185,7 @@ class _Question:
         return _View(self, operand, depth, lines)
 
     def crossing(self, edge: "_Edge", level: int) -> int:
-        """Words times receivers or senders on the fan-out below a level."""
+        """Words times receivers or senders on the fan-out below a level (F15)."""
         depth = edge.parent.depth
         return sum(
             instances * (self.reads(edge, origins, level) + self.updates(edge, origins, level))
@@ -191,7 +193,7 @@ class _Question:
         )
 
     def reads(self, edge: "_Edge", origins: Origins, apart: int = -1) -> int:
-        """Words that pass inwards along an edge, from the instance at `origins`.
+        """Words that pass inwards along an edge, from the instance at `origins` (F9).
 
         Receivers on fan-outs of levels up to `apart` count one by one.
         """
@@ -202,7 +204,7 @@ class _Question:
         return words
 
     def updates(self, edge: "_Edge", origins: Origins, apart: int = -1) -> int:
-        """Words of the output that pass outwards along an edge, to the instance at `origins`."""
+        """Words of the output that pass outwards along an edge, to one instance (F11)."""
         if edge.operand is not self.workload.output:
             return 0
         depth = edge.parent.depth
@@ -547,9 +549,9 @@ class _View:
                 self.slides_on = max(self.slides_on, lines[dim].temporal[-1][0])
 
     def entering(self, *, every_step: bool = False) -> int:
-        """Words that enter the tiles over the run, as if every visit filled.
+        """Words that enter the tiles over the run, as if every visit filled (F7).
 
-        With `every_step` the tiles are single words of MACs, which keep nothing.
+        With `every_step` the tiles are single words of MACs, which keep nothing (F12).
         """
         if every_step:
             return self._visits(self.depth)
@@ -570,7 +572,7 @@ class _View:
         return words
 
     def _kept(self, position: int, dim: str) -> int:
-        """Words that need not enter at the steps of a loop, because the tile before had them."""
+        """Words that need not enter at the steps of a loop: the tile before had them (F8)."""
         reuse = self.question.convention.reuse
         slides = reuse is Reuse.SLIDING and position == self.slides_on
         which = 1 if slides or reuse is Reuse.DELTA else 2
@@ -586,7 +588,7 @@ class _View:
         return kept
 
     def first_words(self, *, merged: bool = False) -> int:
-        """Words of the output that enter a tile for the first time in its instance.
+        """Words of the output that enter a tile for the first time in its instance (F10).
 
         With `merged`, the first time at the place where the instances meet.
         """
@@ -594,7 +596,7 @@ class _View:
         return times * math.prod(self._first(rank, merged) for rank in self.ranks)
 
     def finished_words(self) -> int:
-        """Drains of finished words: those whose instance does all of their work."""
+        """Drains of finished words: those whose instance does all of their work (F13)."""
         if self.question.workload.psum_bits == self.question.workload.output.bits:
             return 0
         others = set(self.lines) - set(self.question.indexing[self.operand.name])

@@ -3,7 +3,8 @@
 Owns: the bound of `spec/model.md §6`, whose proof is `spec/physical-limit.md`; and what of a
 workload the tighter bound of `model/small_dims.py` depends on.
 
-Non-goals: what is attainable; that is the mappers' business.
+Non-goals: what is attainable; that is the mappers' business. Numbers such as (F33) are those of
+`docs/model-formulas.md`.
 """
 
 import math
@@ -69,7 +70,7 @@ def limit_for_words(workload: Workload, held: int | None) -> DramLimit:
 
 
 def operand_words(operand: Operand, workload: Workload, *, in_box: bool = False) -> int:
-    """The distinct words of an operand that are touched, padding left out.
+    """The distinct words of an operand that are touched, padding left out (F29).
 
     With `in_box`, those of the box around all that is touched, padding and all.
     """
@@ -83,7 +84,7 @@ def operand_touches(operand: Operand, workload: Workload) -> int:
 
 
 def real_macs(workload: Workload) -> int:
-    """The multiply-accumulates whose operands are no padding."""
+    """The multiply-accumulates whose operands are no padding (F30)."""
     ranks = [rank for o in workload.operands for rank in o.ranks if rank.data is not None]
     dims = [term.dim for rank in ranks for term in rank.terms]
     if len(set(dims)) < len(dims):
@@ -123,7 +124,7 @@ def _real_pairs(rank: Rank, sizes: dict[str, int]) -> int:
 
 
 def _on_chip_words(workload: Workload, hardware: Hardware) -> int | None:
-    """What fits on the chip, operands in flight included, in words of the narrowest operand."""
+    """What fits on the chip and in flight (F31), in words of the narrowest operand."""
     bits = 0
     for index, level in enumerate(hardware.levels[1:], start=1):
         if level.capacity is None:
@@ -211,7 +212,7 @@ class _Window:
 
     @classmethod
     def of(cls, rank: Rank, weights: Operand, workload: Workload) -> "_Window | None":
-        """Of a rank with one dim that indexes the weights and one that does not."""
+        """Of a rank with one dim that indexes the weights and one that does not (F32)."""
         taps = [term for term in rank.terms if term.dim in weights.dims]
         windows = [term for term in rank.terms if term.dim not in weights.dims]
         if len(taps) != 1 or len(windows) != 1:
@@ -226,7 +227,7 @@ class _Window:
 
 
 def _phase_bound(macs: int, overlap: int, held: int) -> float:
-    """The greatest `X·(2V/(F(2M+X)+F(X)) − 2)` over whole X, words of traffic in a phase."""
+    """The greatest `X·(2V/(F(2M+X)+F(X)) − 2)` over whole X, words of traffic in a phase (F33)."""
 
     def bound(phase: int) -> float:
         macs_of_phase = math.sqrt(overlap) * (((2 * held + phase) / 3) ** 1.5 + (phase / 3) ** 1.5)

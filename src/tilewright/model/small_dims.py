@@ -40,7 +40,7 @@ class Shape:
 
 
 def phase_bound(shape: Shape, macs: int, held: int) -> int:
-    """The least words to and from DRAM of any schedule (2).
+    """The least words to and from DRAM of any schedule (2), (F34) of `docs/model-formulas.md`.
 
     Args:
         shape: of the workload.

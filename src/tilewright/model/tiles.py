@@ -5,7 +5,8 @@ the bases of the tiles are the values of a mixed-radix number, so the tiles that
 in the order of the loops. That is why nothing here runs through steps: almost all tiles follow one
 another in the same way and are counted at once; the few at the ends are looked at one by one.
 
-Non-goals: which steps matter, and for whom (`model/exact.py`).
+Non-goals: which steps matter, and for whom (`model/exact.py`). Numbers such as (F2) are those of
+`docs/model-formulas.md`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -70,7 +71,7 @@ class Line:
         self._rows: dict[tuple[int, tuple[int, int], bool, bool], list[Row]] = {}
 
     def covered(self) -> int:
-        """The indices in all tiles, of all instances."""
+        """The indices in all tiles, of all instances (F2)."""
         if self.is_even:
             words = self.span
             for _, extent, _ in self.temporal:
@@ -122,7 +123,7 @@ class Line:
     def rows(
         self, outer: int, window: tuple[int, int], *, stepping: bool, grouped: bool
     ) -> list[Row]:
-        """All rows of tiles at the steps that a loop takes.
+        """All rows of tiles at the steps that a loop takes; each moves by its part of (F4).
 
         Args:
             outer: how many of the dim's temporal loops stand outside the loop that steps.
@@ -254,7 +255,7 @@ def greatest(digits: Sequence[Digit], limit: int) -> int:
 
 @lru_cache(maxsize=1 << 14)
 def touched(coefficients: tuple[int, ...], lengths: tuple[int, ...], in_box: bool) -> int:
-    """The coordinates `Σ coefficient · index`, each index below its length, as a bit set."""
+    """The coordinates `Σ coefficient · index`, each index below its length, as a bit set (F3)."""
     if in_box:
         pairs = zip(coefficients, lengths, strict=True)
         return (1 << (1 + sum(c * (length - 1) for c, length in pairs))) - 1
@@ -281,7 +282,7 @@ def overlap(
     move: int,
     in_box: bool,
 ) -> tuple[int, int, bool]:
-    """A tile of a rank and the one before it: words now, words shared, whether they are equal.
+    """A tile of a rank and the one before it: words now, shared (F5), whether they are equal.
 
     Args:
         coefficients: of the rank's dims.

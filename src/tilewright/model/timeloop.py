@@ -5,7 +5,8 @@ link transfers off), for perfect factors and one block per memory.
 
 Non-goals: being right where Timeloop is not. It looks only at the first two iterations of each
 loop, counts holes and padding as data, charges no drains, and widens no partial sums. Its second
-witness is its own recorded runs, not the walk.
+witness is its own recorded runs, not the walk. Numbers such as (F36) are those of
+`docs/model-formulas.md`.
 """
 
 import math
@@ -69,7 +70,7 @@ def count(workload: Workload, hardware: Hardware, mapping: Mapping) -> Counts:
 
 
 def level_cycles(hardware: Hardware, counts: Counts) -> dict[str, int]:
-    """The cycles of every level, in Timeloop's own order of floating-point operations."""
+    """The cycles of every level, in Timeloop's own order of floating-point operations (F40)."""
     cycles: dict[str, int] = {}
     for level in hardware.levels:
         read = write = 0.0
@@ -143,7 +144,7 @@ class _Traffic:
         return [store.level for store in self.nest.stores[self.operand.name]]
 
     def tally(self, level: int) -> Tally:
-        """What one instance of a level moves."""
+        """What one instance of a level moves (F39)."""
         content, share = self.content(level), self.partition(level)
         is_backing = level == self.kept[0]
         delivered = 0 if is_backing else self.delivered(level - 1)
@@ -153,7 +154,7 @@ class _Traffic:
         return Tally(reads=content - share, fills=fills, updates=content)
 
     def content(self, level: int) -> int:
-        """Accesses of one instance, those that inner levels pass through included."""
+        """Accesses of one instance, those that inner levels pass through included (F37)."""
         inner = level + 1
         if inner == len(self.hardware.levels) or inner in self.kept:
             arriving = self.delivered(level)
@@ -166,7 +167,7 @@ class _Traffic:
         return any(loop.spatial and loop.level == level for loop in self.nest.loops)
 
     def delivered(self, level: int) -> int:
-        """Words that a level delivers to one child over the run."""
+        """Words that a level delivers to one child over the run, by moves (F35): (F36)."""
         loops = [
             loop for loop in reversed(self.nest.loops) if not loop.spatial and loop.level <= level
         ]
@@ -204,7 +205,7 @@ class _Traffic:
         )
 
     def partition(self, level: int) -> int:
-        """Words of the operand that fall to one instance of a level."""
+        """Words of the operand that fall to one instance of a level (F38)."""
         share = _words(self.tile(-1))
         for outer in range(level):
             united = _words(self.tile(outer, temporal=False))
@@ -224,7 +225,7 @@ class _Traffic:
         return groups
 
     def hops(self, level: int) -> float:
-        """Hops of a word on the mesh below a level, on average over the groups of children."""
+        """Hops of a word on the mesh below a level, on average over groups of children (F41)."""
         fanout = self.hardware.levels[level].fanout
         loops = [loop for loop in self.nest.loops if loop.spatial and loop.level == level]
         middle = (fanout.y - 1) / 2

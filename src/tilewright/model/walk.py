@@ -429,7 +429,7 @@ class _Edge:
 
 
 def _exchange(old: Words | None, needed: Words, *, partial: bool) -> tuple[Words, Words]:
-    """What enters and what leaves when the tile becomes `needed`."""
+    """What enters and leaves when the tile becomes `needed`: (F6) of `docs/model-formulas.md`."""
     if old is None:
         return needed, 0
     if partial:

@@ -15,6 +15,7 @@ from tilewright import tech, zoo
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.mapping import format_mapping
 from tilewright.ir.quantity import format_bytes
+from tilewright.ir.quantity import format_energy as energy
 from tilewright.ir.workload import Network
 from tilewright.joint.files import load_space
 from tilewright.mapper.result import LayerResult, NetworkResult, Status
@@ -31,14 +32,6 @@ def _table(*columns: str, title: str = "") -> Table:
     for index, column in enumerate(columns):
         table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
     return table
-
-
-def energy(pj: float) -> str:
-    """An energy in the unit that keeps it short."""
-    for unit, scale in (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
-        if pj >= scale:
-            return f"{pj / scale:,.2f} {unit}"
-    return f"{pj:,.2f} pJ"
 
 
 def duration(seconds: float) -> str:

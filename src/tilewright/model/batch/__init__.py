@@ -28,7 +28,14 @@ from tilewright.model.batch.encode import (
     shape_for,
 )
 from tilewright.model.batch.nouns import Batch, BatchCost, BatchCounts, Chips, Shape, join
-from tilewright.model.batch.price import CHUNK, evaluate_batch, evaluate_chunk, price_batch
+from tilewright.model.batch.price import (
+    CHUNK,
+    evaluate_batch,
+    evaluate_chunk,
+    moved_bits,
+    price_batch,
+    tile_bits,
+)
 from tilewright.model.batch.relax import (
     LogFactors,
     access_pj,
@@ -56,7 +63,9 @@ __all__ = [
     "gradients",
     "join",
     "log_factors",
+    "moved_bits",
     "price_batch",
     "shape_for",
+    "tile_bits",
     "with_log_factors",
 ]

@@ -48,15 +48,7 @@ def price_batch(
 
 @partial(jax.jit, static_argnames="whole_cycles")
 def _price(batch: Batch, counts: BatchCounts, chips: Chips, whole_cycles: bool) -> BatchCost:
-    bits, psum = batch.works.bits, batch.works.psum_bits
-    wide = psum - bits[OUTPUT]
-    charged = batch.shape.convention.charges_drains
-    inputs = bits[:OUTPUT, None]
-    reads = _over_operands(counts.reads[:OUTPUT] * inputs) + counts.reads[OUTPUT] * psum
-    drains = counts.drains * psum - counts.finished_drains * wide
-    reads += drains if charged else 0
-    fills = _over_operands(counts.fills[:OUTPUT] * inputs) + counts.fills[OUTPUT] * psum
-    updates = counts.updates * psum - counts.finished_updates * wide
+    reads, fills, updates = moved_bits(batch, counts)
     instances = _instances(chips)
     accesses = reads * chips.read_pj + fills * chips.write_pj + updates * chips.update_pj
     ports = _port_cycles(chips, reads, fills + updates, whole_cycles)
@@ -86,6 +78,27 @@ def _price(batch: Batch, counts: BatchCounts, chips: Chips, whole_cycles: bool) 
         area_mm2=jnp.broadcast_to(area, energy.shape),
         edp=energy * cycles,
     )
+
+
+def moved_bits(batch: Batch, counts: BatchCounts) -> tuple[Array, Array, Array]:
+    """[V, B] each, bits that one instance reads, is filled with, and is updated with: (B17)."""
+    bits, psum = batch.works.bits, batch.works.psum_bits
+    wide = psum - bits[OUTPUT]
+    charged = batch.shape.convention.charges_drains
+    inputs = bits[:OUTPUT, None]
+    reads = _over_operands(counts.reads[:OUTPUT] * inputs) + counts.reads[OUTPUT] * psum
+    drains = counts.drains * psum - counts.finished_drains * wide
+    reads += drains if charged else 0
+    fills = _over_operands(counts.fills[:OUTPUT] * inputs) + counts.fills[OUTPUT] * psum
+    return reads, fills, counts.updates * psum - counts.finished_updates * wide
+
+
+def tile_bits(batch: Batch, counts: BatchCounts) -> tuple[Array, Array]:
+    """Bits that tiles take in one instance: [inputs, V, B], and [V, B] of the output: (B20)."""
+    bits, psum = batch.works.bits, batch.works.psum_bits
+    often = counts.updates * counts.instances > counts.output_words
+    of_inputs = counts.tile_words[:OUTPUT] * bits[:OUTPUT, None]
+    return of_inputs, counts.tile_words[OUTPUT] * jnp.where(often, psum, bits[OUTPUT])
 
 
 def _over_operands(of_each: Array) -> Array:
@@ -118,10 +131,7 @@ def _port_cycles(chips: Chips, read: Array, written: Array, whole_cycles: bool) 
 
 def _capacity(batch: Batch, counts: BatchCounts, chips: Chips) -> tuple[Array, Array]:
     """[V, B], bits that tiles take, and [B], the greatest of used over usable bits."""
-    bits, psum = batch.works.bits, batch.works.psum_bits
-    often = counts.updates * counts.instances > counts.output_words
-    of_inputs = counts.tile_words[:OUTPUT] * bits[:OUTPUT, None]
-    of_output = counts.tile_words[OUTPUT] * jnp.where(often, psum, bits[OUTPUT])
+    of_inputs, of_output = tile_bits(batch, counts)
     used = _over_operands(of_inputs) + of_output
     shared = (used / chips.capacity_bits).max(axis=0)
     own = (of_inputs / chips.share_bits[:OUTPUT]).max(axis=(0, 1))

@@ -1,0 +1,1 @@
+"""What results say: runs read back, two of them compared, one layer explained."""
