@@ -683,7 +683,7 @@ def _least_inside(template: Template, stage: int, distinct: Floats) -> float:
 def root_floors(template: Template, problem: Problem) -> Floats:
     """(G,) the least energy of all edges and of the MACs' words, by class of cycles."""
     if len(template.level) == 1:
-        return np.zeros(len(template.group_cycles))
+        return template.moving[0].copy()
     stays = template.stay_slope[0] * problem.distinct + template.stay_offset[0]
     return np.minimum(template.moving[0], (template.staying[0] + stays[:, None]).min(axis=0))
 
@@ -897,8 +897,6 @@ class _TemplateMaker:
 
     def least_energy(self) -> float:
         """See `Preparation.least_energy`."""
-        if len(self.stages) == 1:
-            return 0.0
         features = [self.features(k) for k in range(len(self.stages))]
         primary = self.primary()
         coefficients = self.coefficients(features)
