@@ -1,9 +1,13 @@
 """The mapper that proves: held to all mappings of tiny spaces, one by one."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import permutations, product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -614,3 +618,48 @@ def test_a_search_that_is_stopped_early_has_a_bound(
     assert whole.lower_bound is not None
     assert early.lower_bound >= 0.9 * whole.lower_bound
     assert (early.lower_bound <= whole.lower_bound) == (stretched == 1.0)
+
+
+# Lemma 7 is for tiles that do not overlap. Here the second block of the input, just outside the loop
+# over P, saves words: rows stay in it from one step to the next.
+OVERLAPPING = Space(
+    conv2d("rows", K=1, C=2, P=4, Q=1, R=3),
+    Hardware(
+        "rows",
+        (
+            Level("DRAM", read_pj=64, write_pj=64),
+            Level("RF", 112, read_pj=1, write_pj=1, keeps=frozenset("WIO")),
+        ),
+    ),
+    uneven=True,
+)
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_blocks_of_sliding_tiles_that_are_left_out_are_seen(fault: bool) -> None:
+    """What is compiled cannot be exchanged: the search runs as plain Python, in a process apart."""
+    code = f"import test_optimal; test_optimal.compare_uncompiled(fault={fault})"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, "AssertionError" in ended.stderr) == (int(fault), fault), ended.stderr
+
+
+def compare_uncompiled(*, fault: bool) -> None:
+    """Hold the uncompiled mapper to all mappings, with the fault that all tiles may be moved."""
+    kernels: Any = import_module("tilewright.mapper.kernels")
+    optimal: Any = import_module("tilewright.mapper.optimal")
+    optimal.compile_kernels = lambda _: True  # there is nothing to compile
+    if fault:
+        kernels._lone_kept = _last_kept
+    compare(OVERLAPPING)
+
+
+def _last_kept(problem: Any, template: Any, boundary: int) -> int:
+    kept = [o for o in range(len(problem.uses)) if template.keeps[boundary, o]]
+    return kept[-1] if kept else -1
