@@ -620,8 +620,8 @@ def test_a_search_that_is_stopped_early_has_a_bound(
     assert (early.lower_bound <= whole.lower_bound) == (stretched == 1.0)
 
 
-# Lemma 7 is for tiles that do not overlap. Here the second block of the input, just outside the loop
-# over P, saves words: rows stay in it from one step to the next.
+# Lemma 7 is for tiles that do not overlap. Here the second block of the input saves words, just
+# outside the loop over P: rows stay in it from one step to the next.
 OVERLAPPING = Space(
     conv2d("rows", K=1, C=2, P=4, Q=1, R=3),
     Hardware(
