@@ -76,12 +76,15 @@ _RENTS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 _PATIENCE, _LOOSE = 64, 16_384
 """Chains with a loose price: after how many the search pauses to price them, how many may wait."""
 _FEW_PAIRS, _MOST_PAIRS = 50_000, 4_000_000
-"""Tiles with unrollings that are listed: at first, and at most; beyond, all are tried."""
+"""Tiles with unrollings that are listed: at first, or as many as there are tiles; and at most, as
+beyond all are tried."""
 _TIE_NODES, _ENDLESS = 20_000, 2**62
 """How far ties are followed below each choice of bypasses, in nodes; the best is proved then."""
 _QUICK_NODES, _DIVE_NODES = 20_000, 4_000
 """Nodes below each choice of bypasses: when a search counts as hard, and while it looks for a first
 mapping then."""
+_LONG_DIVE_NODES = 300_000
+"""The same for a first mapping where lists take longer to make than nodes to visit."""
 _ALMOST = 0.95
 """Thresholds above that share of the best found are not worth a search of their own."""
 _ALMOST_UNEVEN = 0.985
@@ -605,7 +608,8 @@ class _Hunt:
         for wider in _WIDER[3:] if self._is_large else _WIDER:
             if self.best is None:
                 threshold = max(first, 1e-30) * wider
-                self._pass(starts, objective, [*limits, threshold], _DIVE_NODES)
+                nodes = _LONG_DIVE_NODES if self._is_large else _DIVE_NODES
+                self._pass(starts, objective, [*limits, threshold], nodes)
 
     def _least(self, choice: _Choice, objective: Objective, limits: list[float]) -> float:
         """A bound of all chains of a choice within limits."""
@@ -667,7 +671,7 @@ class _Hunt:
                 lattice,
                 strides,
             )
-            lists[stage] = _list_pairs(self._watch, fill)
+            lists[stage] = _list_pairs(self._watch, fill, max(_FEW_PAIRS, tiles))
         choice.pairs = _join_pairs(lists)
 
     def _allowed(self, template: Template, objective: Objective, limits: list[float]) -> Floats:
@@ -1025,13 +1029,13 @@ def _no_pairs(stages: int, room: int = 0) -> kernels.Pairs:
     return kernels.Pairs(row, spread, np.empty(room), np.zeros(stages + 1, np.int64))
 
 
-def _list_pairs(watch: Watch, fill: Callable[[kernels.Pairs], int]) -> kernels.Pairs:
-    """Have a list filled that is long enough; an empty one if none can be."""
-    room = _no_pairs(0, _FEW_PAIRS)
+def _list_pairs(watch: Watch, fill: Callable[[kernels.Pairs], int], few: int) -> kernels.Pairs:
+    """Have a list filled that is long enough, with room for a few at first; else an empty one."""
+    room = _no_pairs(0, few)
     count = _fill_list(watch, fill, room)
     if count > _MOST_PAIRS:
         return _no_pairs(0)
-    if count > _FEW_PAIRS:
+    if count > few:
         room = _no_pairs(0, count)
         _fill_list(watch, fill, room)
     order = np.argsort(room.key[:count], kind="stable")
