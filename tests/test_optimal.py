@@ -654,10 +654,15 @@ def compare_uncompiled(*, fault: bool) -> None:
     """Hold the uncompiled mapper to all mappings, with the fault that all tiles may be moved."""
     kernels: Any = import_module("tilewright.mapper.kernels")
     optimal: Any = import_module("tilewright.mapper.optimal")
-    optimal.compile_kernels = lambda _: True  # there is nothing to compile
+    optimal.compile_kernels = _compile_nothing
     if fault:
         kernels._lone_kept = _last_kept
     compare(OVERLAPPING)
+
+
+def _compile_nothing(should_stop: object) -> bool:
+    del should_stop
+    return True
 
 
 def _last_kept(problem: Any, template: Any, boundary: int) -> int:
