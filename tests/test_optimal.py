@@ -1,9 +1,13 @@
 """The mapper that proves: held to all mappings of tiny spaces, one by one."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import permutations, product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -495,3 +499,172 @@ def test_tiles_of_blocks_that_are_left_out_wrongly_are_seen(
 
     monkeypatch.setattr(prepare, "_first_block", outermost)
     fail_to_agree(RELAXED[0])
+
+
+def test_shares_of_padded_ranks_that_are_too_large_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tilewright.mapper import listing
+
+    fanout = Fanout(2, 3, x_dims=("P",), y_dims=("R",))
+    outer = Level("DRAM", read_pj=64, write_pj=64, fanout=fanout)
+    inner = Level("RF", 80, read_pj=1, write_pj=1, keeps=frozenset("WIO"))
+    spaces = [Space(layer, Hardware("padded", (outer, inner))) for layer in PADDED]
+    list(map(compare, spaces))
+    right: Callable[..., Any] = listing.rank_shares
+
+    def too_high(*args: object) -> tuple[Any, Any]:
+        moved, alone = right(*args)
+        return 3.0 * moved, 3.0 * alone
+
+    monkeypatch.setattr(listing, "rank_shares", too_high)
+    with pytest.raises(AssertionError):
+        list(map(compare, spaces))
+
+
+# The first is best with P and R unrolled together, by a few percent.
+PADDED = [
+    conv2d("padded", K=1, C=1, P=6, Q=1, R=3, padding=(1, 0)),
+    conv2d("channels", K=2, C=1, P=4, Q=1, R=3, padding=(1, 0)),
+    conv2d("strided", K=1, C=2, P=4, Q=1, R=3, stride=(2, 1), padding=(1, 0)),
+]
+
+
+@pytest.mark.parametrize("kind", [KINDS[1], KINDS[2], RELAXED[1]], ids=str)
+def test_a_bound_of_what_is_outside_that_is_too_high_is_seen(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tilewright.mapper import kernels
+
+    right: Callable[..., None] = kernels.fill_outside
+
+    def too_high(*args: Any) -> None:
+        right(*args)
+        args[5][:] *= 1.5
+
+    monkeypatch.setattr(kernels, "fill_outside", too_high)
+    fail_to_agree(kind)
+
+
+def test_operands_that_are_not_expected_to_wait_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tilewright.mapper.prepare import Preparation
+
+    make: Callable[..., Any] = Preparation.template
+
+    def never(self: Preparation, *args: object) -> Any:
+        template = make(self, *args)
+        if template is not None:
+            template.may_wait[:] = False
+        return template
+
+    monkeypatch.setattr(Preparation, "template", never)
+    fail_to_agree(KINDS[1])
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_choices_that_are_ordered_first_are_not_missed(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every mapspace counts as large: choices are ordered, and left out, by their own bound."""
+    from tilewright.mapper import optimal
+
+    monkeypatch.setattr(optimal, "_LARGE", 0)
+    for seed in range(FEW):
+        compare(random_space(kind, seed, 4_000))
+
+
+def test_choices_that_are_left_out_wrongly_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tilewright.mapper import optimal
+    from tilewright.mapper.prepare import Blocks, Preparation
+
+    right = Preparation.least_energy
+
+    def too_high(self: Preparation, blocks: Blocks) -> float:
+        return 1.5 * right(self, blocks)
+
+    monkeypatch.setattr(optimal, "_LARGE", 0)
+    monkeypatch.setattr(Preparation, "least_energy", too_high)
+    fail_to_agree(KINDS[3])
+
+
+@pytest.mark.parametrize("stretched", [1.0, 1.5])
+def test_a_search_that_is_stopped_early_has_a_bound(
+    stretched: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Choices to come bound what is not found, as soon as they are ordered; too much is seen."""
+    from tilewright.mapper import optimal
+    from tilewright.mapper.prepare import Blocks, Preparation
+
+    layer = conv2d("row", K=8, C=8, P=8, Q=8, R=3, S=3)
+    outer = Level("DRAM", read_pj=64, write_pj=64, fanout=Fanout(4, 4))
+    chip = Hardware("rows", (outer, Level("RF", 512, read_pj=16, write_pj=16)))
+    whole = optimal.find_optimal(layer, chip)
+    begun: list[Blocks] = []
+    make, right = Preparation.template, Preparation.least_energy
+
+    def stopping(self: Preparation, blocks: Blocks, *args: Any) -> Any:
+        begun.append(blocks)
+        return make(self, blocks, *args)
+
+    def stretch(self: Preparation, blocks: Blocks) -> float:
+        return stretched * right(self, blocks)
+
+    monkeypatch.setattr(optimal, "_LARGE", 0)
+    monkeypatch.setattr(Preparation, "template", stopping)
+    monkeypatch.setattr(Preparation, "least_energy", stretch)
+    early = optimal.find_optimal(layer, chip, should_stop=lambda: len(begun) == 1)
+    assert early.status is Status.BEST_FOUND
+    assert early.lower_bound is not None
+    assert whole.lower_bound is not None
+    assert early.lower_bound >= 0.9 * whole.lower_bound
+    assert (early.lower_bound <= whole.lower_bound) == (stretched == 1.0)
+
+
+# Lemma 7 is for tiles that do not overlap. Here the second block of the input saves words, just
+# outside the loop over P: rows stay in it from one step to the next.
+OVERLAPPING = Space(
+    conv2d("rows", K=1, C=2, P=4, Q=1, R=3),
+    Hardware(
+        "rows",
+        (
+            Level("DRAM", read_pj=64, write_pj=64),
+            Level("RF", 112, read_pj=1, write_pj=1, keeps=frozenset("WIO")),
+        ),
+    ),
+    uneven=True,
+)
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_blocks_of_sliding_tiles_that_are_left_out_are_seen(fault: bool) -> None:
+    """What is compiled cannot be exchanged: the search runs as plain Python, in a process apart."""
+    code = f"import test_optimal; test_optimal.compare_uncompiled(fault={fault})"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, "AssertionError" in ended.stderr) == (int(fault), fault), ended.stderr
+
+
+def compare_uncompiled(*, fault: bool) -> None:
+    """Hold the uncompiled mapper to all mappings, with the fault that all tiles may be moved."""
+    kernels: Any = import_module("tilewright.mapper.kernels")
+    optimal: Any = import_module("tilewright.mapper.optimal")
+    optimal.compile_kernels = _compile_nothing
+    if fault:
+        kernels._lone_kept = _last_kept
+    compare(OVERLAPPING)
+
+
+def _compile_nothing(should_stop: object) -> bool:
+    del should_stop
+    return True
+
+
+def _last_kept(problem: Any, template: Any, boundary: int) -> int:
+    kept = [o for o in range(len(problem.uses)) if template.keeps[boundary, o]]
+    return kept[-1] if kept else -1

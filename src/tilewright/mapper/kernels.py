@@ -565,15 +565,13 @@ def inner_floor(template: Template, stage: int, row: int, group: int, carry: Flo
     operands = template.staying.shape[1]
     least = template.inside[row, operands, group]
     for operand in range(operands):
-        arriving = template.still[row, operand]
-        if template.may_wait[row, operand]:
-            arriving = min(arriving, carry[operand])
-        stays = (
-            template.inside[row, operand, group]
-            + template.stay_slope[stage, operand] * arriving
-            + template.stay_offset[stage, operand]
-        )
+        slope, arriving = template.stay_slope[stage, operand], template.still[row, operand]
+        offset = template.stay_offset[stage, operand]
+        stays = template.inside[row, operand, group] + slope * arriving + offset
         least = min(least, stays)
+        if template.may_wait[row, operand]:
+            waits = template.inside[row, operands + 1 + operand, group]
+            least = min(least, waits + slope * min(arriving, carry[operand]) + offset)
     return least
 
 
@@ -604,6 +602,95 @@ def reset_inside(template: Template, stop: Integers) -> None:
                 for operand in range(operands):
                     floor = template.staying[stage, operand, group]
                     template.inside[row, operand, group] = floor
+                    template.inside[row, operands + 1 + operand, group] = floor
+
+
+@compiled_in_place
+def fill_outside(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    before: float,
+    most: float,
+    outside: Floats,
+    strides: Integers,
+    stop: Integers,
+) -> None:
+    """Bound what is outside of anything that the instances of a stage hold together.
+
+    Args:
+        problem: workload and chip.
+        template: with the tiles of the stage's outer boundary.
+        stage: the one outside of which edges are bounded.
+        before: the least energy of the edges into boundaries further out.
+        most: energy of all edges that a chain worth finding may have at most.
+        outside: (T, 2·O + 1) room for the least energy, by what stays or waits in the stage: see
+            `docs/optimal-mapper.md`, Lattice.
+        strides: (D,) where a tile stands in it.
+        stop: (1,) not 0 as soon as the answer is no longer asked for.
+    """
+    operands, dims = len(problem.uses), len(problem.sizes)
+    for at in range(outside.shape[0]):
+        for way in range(2 * operands + 1):
+            outside[at, way] = np.inf
+    for row in range(template.tile_start[stage], template.tile_start[stage + 1]):
+        at, gain = 0, 0.0
+        for dim in range(dims):
+            at += strides[dim] * template.tiles[row, dim]
+        for operand in range(operands):
+            gain = max(gain, _stay_gain(problem, template, stage, row, operand))
+        edges = before + template.quick_total[row]
+        if edges - gain + template.least_inside[stage] > most:
+            continue
+        outside[at, operands] = min(outside[at, operands], edges - gain)
+        for operand in range(operands):
+            if not template.keeps[stage + 1, operand]:
+                continue
+            slope = template.stay_slope[stage, operand]
+            offset = template.stay_offset[stage, operand]
+            stays = edges - gain + slope * template.still[row, operand] + offset
+            outside[at, operand] = min(outside[at, operand], stays)
+            if template.may_wait[row, operand]:
+                own = max(0.0, _stay_gain(problem, template, stage, row, operand))
+                waits = edges - own + slope * problem.distinct[operand] + offset
+                way = operands + 1 + operand
+                outside[at, way] = min(outside[at, way], waits)
+    for dim in range(dims):
+        if stop[0] != 0:
+            return
+        _spread_outside(problem, dim, outside, strides)
+
+
+@compiled_inside
+def _stay_gain(problem: Problem, template: Template, stage: int, row: int, operand: int) -> float:
+    """By how much an operand's edge into a tile costs less, at most, if loops keep it still."""
+    if not template.keeps[stage, operand]:
+        return 0.0
+    least = template.stay_slope[stage - 1, operand] * problem.distinct[operand]
+    return template.quick[row, operand] - least - template.stay_offset[stage - 1, operand]
+
+
+@compiled_inside
+def _spread_outside(problem: Problem, dim: int, outside: Floats, strides: Integers) -> None:
+    """Let every tile have the least of all that it divides along a dim.
+
+    What waits in the stage has the same tile on both sides, along the dims that index it.
+    """
+    count, stride, operands = 0, strides[dim], len(problem.uses)
+    while count < problem.val.shape[1] and problem.val[dim, count] > 0:
+        count += 1
+    for place in range(count - 1, -1, -1):
+        for outer in range(place + 1, count):
+            quotient = problem.quo[dim, outer, place]
+            if quotient < 0 or not _is_prime(problem.val[dim, quotient]):
+                continue
+            for way in range(2 * operands + 1):
+                if way > operands and problem.uses[way - operands - 1] >> dim & 1:
+                    continue
+                for block in range(0, outside.shape[0], count * stride):
+                    for at in range(block + place * stride, block + (place + 1) * stride):
+                        other = at + (outer - place) * stride
+                        outside[at, way] = min(outside[at, way], outside[other, way])
 
 
 @compiled_in_place
@@ -613,6 +700,7 @@ def fill_inside(
     stage: int,
     allowed: Floats,
     most_cycles: float,
+    outside: Floats,
     lattice: Floats,
     strides: Integers,
     pairs: Pairs,
@@ -623,23 +711,26 @@ def fill_inside(
         problem: workload and chip.
         template: with room in `inside` for the bounds.
         stage: the one whose tiles and unrollings are gone through.
-        allowed: (G,) energy of edges inside that a chain worth finding may have at most.
+        allowed: (G,) energy of all edges that a chain worth finding may have at most.
         most_cycles: of a chain worth finding.
-        lattice: (T, O + 1, G) room for all tiles; see `docs/optimal-mapper.md`, Lattice.
+        outside: see `fill_outside`.
+        lattice: (T, 2·O + 1, G) room for all tiles; see `docs/optimal-mapper.md`, Lattice.
         strides: (D,) where a tile stands in it.
         pairs: room for the tiles and unrollings that are worth it.
 
     Returns: how many of those there are, be there room or not.
     """
-    operands, c, dims = len(problem.uses), stage + 1, len(problem.sizes)
+    c, dims, ways = stage + 1, len(problem.sizes), lattice.shape[1]
     groups = len(template.group_cycles)
     for at in range(lattice.shape[0]):
         if pairs.start[0] != 0:
             return 0  # told to stop
-        for stay in range(operands + 1):
+        for way in range(ways):
             for group in range(groups):
-                lattice[at, stay, group] = np.inf
-    count = _scatter(problem, template, stage, allowed, most_cycles, lattice, strides, pairs)
+                lattice[at, way, group] = np.inf
+    count = _scatter(
+        problem, template, stage, allowed, most_cycles, outside, lattice, strides, pairs
+    )
     for dim in range(dims):
         if pairs.start[0] != 0:
             return 0
@@ -648,10 +739,10 @@ def fill_inside(
         at = 0
         for dim in range(dims):
             at += strides[dim] * template.tiles[row, dim]
-        for group in range(groups):
-            for stay in range(operands + 1):
-                floor = lattice[at, stay, group]
-                template.inside[row, stay, group] = floor
+        for way in range(ways):
+            for group in range(groups):
+                floor = lattice[at, way, group]
+                template.inside[row, way, group] = floor
     return count
 
 
@@ -662,6 +753,7 @@ def _scatter(
     stage: int,
     allowed: Floats,
     most_cycles: float,
+    outside: Floats,
     lattice: Floats,
     strides: Integers,
     pairs: Pairs,
@@ -671,27 +763,27 @@ def _scatter(
     operands, c, dims = len(problem.uses), stage + 1, len(problem.sizes)
     groups = len(template.group_cycles)
     low, high = template.spread_start[stage], template.spread_start[c]
-    most = 0.0
-    for group in range(groups):
+    alone = low == high
+    most = allowed[0]
+    for group in range(1, groups):
         most = max(most, allowed[group])
     for row in range(template.tile_start[c], template.tile_start[c + 1]):
         if pairs.start[0] != 0:
             return 0  # told to stop
-        dearest = 0.0
-        for operand in range(operands):
-            dearest = max(dearest, template.quick[row, operand])
-        start = template.quick_total[row] - dearest + template.least_macs[stage]
-        if start + template.least_inside[c] > most:
+        at = 0
+        for dim in range(dims):
+            at += strides[dim] * template.tiles[row, dim]
+        start = _around(problem, template, stage, row, outside, at, alone)
+        start += template.least_macs[stage] + template.least_inside[c]
+        if start > most:
             continue
-        for spread in range(low if high > low else -1, high if high > low else 0):
+        for spread in range(-1 if alone else low, 0 if alone else high):
             if spread >= 0:
                 more = template.mac_floor[spread] - template.least_macs[stage]
-                if start + more + template.least_inside[c] > most:
+                if start + more > most:
                     break  # they come cheapest first
-                if stage == template.primary:
-                    mine = allowed[template.group[spread]]
-                    if start + more + template.least_inside[c] > mine:
-                        continue
+                if stage == template.primary and start + more > allowed[template.group[spread]]:
+                    continue
                 if template.cycles[spread] > most_cycles:
                     continue
             at, whole = 0, True
@@ -706,6 +798,9 @@ def _scatter(
             if not whole:
                 continue
             macs = 0.0 if spread < 0 else template.mac_floor[spread]
+            around = _around(problem, template, stage, row, outside, at, whole)
+            if around + macs + template.least_inside[c] > most:
+                continue
             total = macs + template.rent[row]
             for operand in range(operands):
                 if template.keeps[c, operand]:
@@ -717,7 +812,7 @@ def _scatter(
                 last = first + 1
             key = np.inf
             for stay in range(operands + 1):
-                rest, stays = total, 0.0
+                rest, stays, least = total, 0.0, outside[at, stay]
                 if stay < operands:
                     if not template.keeps[c, stay]:
                         continue
@@ -725,14 +820,16 @@ def _scatter(
                     rest -= edge_floor(problem, template, c, stay, words, spread)
                     stays = template.stay_slope[stage, stay] * problem.distinct[stay]
                     stays += template.stay_offset[stage, stay]
+                    least = min(least, outside[at, operands + 1 + stay])
                 for group in range(first, last):
-                    if rest + stays + template.least_inside[c] > allowed[group]:
+                    if rest + least + template.least_inside[c] > allowed[group]:
                         continue
                     floor = rest + inner_floor(template, c, row, group, problem.distinct)
-                    if floor + stays > allowed[group]:
-                        continue
-                    key = min(key, floor + stays)
-                    lattice[at, stay, group] = min(lattice[at, stay, group], floor)
+                    for way in (stay, operands + 1 + stay):
+                        if way > 2 * operands or floor + outside[at, way] > allowed[group]:
+                            continue
+                        key = min(key, floor + stays)
+                        lattice[at, way, group] = min(lattice[at, way, group], floor)
             if key < np.inf:
                 if count < len(pairs.key):
                     pairs.key[count] = key
@@ -743,9 +840,42 @@ def _scatter(
 
 
 @compiled_inside
+def _around(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    row: int,
+    outside: Floats,
+    at: int,
+    is_whole: bool,
+) -> float:
+    """The least energy of the edges into a tile inside a stage, and of all further out.
+
+    `at` is where all instances together stand in `outside`, or else, not `is_whole`, one of them:
+    then the bound is one for every unrolling.
+    """
+    operands, c = len(problem.uses), stage + 1
+    least = outside[at, operands]
+    for operand in range(operands):
+        if not template.keeps[c, operand]:
+            continue
+        if is_whole:
+            waits = outside[at, operands + 1 + operand]
+        else:  # what waits has as large a tile outside as all instances together have
+            waits = template.stay_slope[stage, operand] * problem.distinct[operand]
+            waits += template.stay_offset[stage, operand] + outside[at, operands]
+        stays = min(outside[at, operand], waits)
+        least = min(least, stays - template.quick[row, operand])
+    return least + template.quick_total[row]
+
+
+@compiled_inside
 def _spread_along(problem: Problem, dim: int, lattice: Floats, strides: Integers) -> None:
-    """Let every tile have the least of all that divide it along a dim."""
-    count, stride = 0, strides[dim]
+    """Let every tile have the least of all that divide it along a dim.
+
+    What waits in the stage has the same tile on both sides, along the dims that index it.
+    """
+    count, stride, operands = 0, strides[dim], len(problem.uses)
     while count < problem.val.shape[1] and problem.val[dim, count] > 0:
         count += 1
     for place in range(count):
@@ -756,10 +886,12 @@ def _spread_along(problem: Problem, dim: int, lattice: Floats, strides: Integers
             for block in range(0, lattice.shape[0], count * stride):
                 for at in range(block + place * stride, block + (place + 1) * stride):
                     other = at - (place - inner) * stride
-                    for stay in range(lattice.shape[1]):
+                    for way in range(lattice.shape[1]):
+                        if way > operands and problem.uses[way - operands - 1] >> dim & 1:
+                            continue
                         for group in range(lattice.shape[2]):
-                            least = min(lattice[at, stay, group], lattice[other, stay, group])
-                            lattice[at, stay, group] = least
+                            least = min(lattice[at, way, group], lattice[other, way, group])
+                            lattice[at, way, group] = least
 
 
 @compiled_inside

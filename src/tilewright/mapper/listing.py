@@ -37,12 +37,20 @@ def arriving_words(problem: Problem, tile: Integers, operand: int, staying: bool
     for dim in range(len(problem.sizes)):
         if not problem.uses[operand] >> dim & 1:
             words *= problem.sizes[dim] / problem.val[dim, tile[dim]]
-    for rank in range(len(problem.rank_op)):
-        if problem.rank_op[rank] == operand:
-            a, b = tile[problem.rank_a[rank]], tile[problem.rank_b[rank]]
-            table = problem.stay_floor if staying else problem.floor
-            words *= table[rank, a, b]
-    return words
+    table = problem.stay_floor if staying else problem.floor
+    twice = problem.spills_within if staying else problem.spills
+    least = -1.0
+    for slid in range(-1, len(problem.rank_op)):  # tiles overlap along one rank at most
+        if slid >= 0 and problem.rank_op[slid] != operand:
+            continue
+        factor = 1.0
+        for rank in range(len(problem.rank_op)):
+            if problem.rank_op[rank] == operand:
+                a, b = tile[problem.rank_a[rank]], tile[problem.rank_b[rank]]
+                kept = rank == slid or twice[rank, a, b]
+                factor *= table[rank, a, b] if kept else problem.visits[rank, a, b]
+        least = factor if least < 0 else min(least, factor)
+    return words * least
 
 
 @compiled
@@ -159,6 +167,82 @@ def rank_floors(
 
 
 @compiled
+def rank_shares(
+    own: Integers,
+    other: Integers,
+    steps: tuple[int, int],
+    distinct: float,
+    tables: tuple[Floats, Floats, Floats, Mask],
+    joint: Floats,
+    kept_a: Floats,
+    kept_b: Floats,
+    single: Floats,
+) -> tuple[Floats, Floats]:
+    """The smallest share of a padded rank's words that is read where both dims are unrolled.
+
+    Args:
+        own: divisors of the first dim's size, ascending.
+        other: those of the second dim's.
+        steps: coefficients of the two dims.
+        distinct: words of the rank.
+        tables: `floor`, `visits`, `largest` and `spills` of the rank.
+        joint: this and the others see `sliding.joint_tables`.
+        kept_a: words kept when the first dim's loop slides.
+        kept_b: those kept when the second's does, with the dims exchanged.
+        single: words at single iterations.
+
+    Returns: (x, y) by extents on the fan-out next to tiles, of what enters them, be it `visits` or
+    `floor`; and of what MACs need, the fan-out being anywhere. Infinite where nothing is known.
+    """
+    floor, visits, largest, spills = tables
+    n, m = len(own), len(other)
+    moved, alone = np.full((n, m), np.inf), np.full((n, m), np.inf)
+    for t in range(n):
+        for s in range(m):
+            first = _ever_rewinds(own, other, steps[0], steps[1], t, s)
+            second = _ever_rewinds(other, own, steps[1], steps[0], s, t)
+            sweep = largest[t, s] / own[t] / other[s] * own[-1] * other[-1]
+            for u in range(t + 1, n):
+                for v in range(s + 1, m):
+                    words = joint[u, t, v, s]
+                    if words == 0.0:
+                        continue  # more copies than there are, or no divisor
+                    x = y = 0
+                    while own[x] * own[t] < own[u]:
+                        x += 1
+                    while other[y] * other[s] < other[v]:
+                        y += 1
+                    alone[x, y] = min(alone[x, y], single[u, t, v, s] / visits[0, 0])
+                    if spills[t, s]:
+                        continue  # every word is read once, and that is what `floor` says
+                    slid = words
+                    for whole in range(u + 1, n):
+                        if own[whole] % own[u] == 0:
+                            spared = sweep * own[u] / own[whole] if first else 0.0
+                            slid = min(slid, words - kept_a[whole, u, t, v, s] - spared)
+                    for whole in range(v + 1, m):
+                        if other[whole] % other[v] == 0:
+                            spared = sweep * other[v] / other[whole] if second else 0.0
+                            slid = min(slid, words - kept_b[whole, v, s, u, t] - spared)
+                    share = min(words / visits[t, s], max(distinct, slid) / floor[t, s])
+                    moved[x, y] = min(moved[x, y], share)
+    return moved, alone
+
+
+@compiled
+def _ever_rewinds(
+    own: Integers, other: Integers, step: int, step_other: int, t: int, s: int
+) -> bool:
+    """Whether some loop may undo what one over the first dim rewinds tiles."""
+    for whole in range(t, len(own)):
+        for u in range(t, whole):
+            divides = own[whole] % own[u] == 0 and own[u] % own[t] == 0
+            if divides and _may_rewind(own, other, step, step_other, u, whole, s):
+                return True
+    return False
+
+
+@compiled
 def _slide_floors(
     own: Integers,
     other: Integers,
@@ -175,12 +259,7 @@ def _slide_floors(
     n, m = len(own), len(other)
     for t in range(n):
         for s in range(m):
-            rewinding = False
-            for whole in range(t, n):
-                for u in range(t, whole):
-                    divides = own[whole] % own[u] == 0 and own[u] % own[t] == 0
-                    if divides and _may_rewind(own, other, step, step_other, u, whole, s):
-                        rewinding = True
+            rewinding = _ever_rewinds(own, other, step, step_other, t, s)
             for whole in range(t, n):
                 for u in range(t, whole):
                     if own[whole] % own[u] != 0 or own[u] % own[t] != 0:

@@ -76,12 +76,15 @@ _RENTS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 _PATIENCE, _LOOSE = 64, 16_384
 """Chains with a loose price: after how many the search pauses to price them, how many may wait."""
 _FEW_PAIRS, _MOST_PAIRS = 50_000, 4_000_000
-"""Tiles with unrollings that are listed: at first, and at most; beyond, all are tried."""
+"""Tiles with unrollings that are listed: at first, or as many as there are tiles; and at most, as
+beyond all are tried."""
 _TIE_NODES, _ENDLESS = 20_000, 2**62
 """How far ties are followed below each choice of bypasses, in nodes; the best is proved then."""
 _QUICK_NODES, _DIVE_NODES = 20_000, 4_000
 """Nodes below each choice of bypasses: when a search counts as hard, and while it looks for a first
 mapping then."""
+_LONG_DIVE_NODES = 300_000
+"""The same for a first mapping where lists take longer to make than nodes to visit."""
 _ALMOST = 0.95
 """Thresholds above that share of the best found are not worth a search of their own."""
 _ALMOST_UNEVEN = 0.985
@@ -90,6 +93,8 @@ _BETTER = 0.998
 """A best found below that share of the last one makes bounds worth computing again."""
 _MOST_HELD = 1_000_000
 """Tiles that are held for all choices together; others are listed when a choice is searched."""
+_LARGE = 300_000
+"""Tiles of a mapspace from which on choices of bypasses are ordered before their lists are made."""
 _PATIENT = 0.5
 """Seconds of preparation after which a first mapping is looked for, to keep further lists short."""
 _PAUSE = 0.5
@@ -314,7 +319,8 @@ class _Hunt:
                 continue
             held += len(choice.template.tiles)
             self.choices.append(choice if held <= _MOST_HELD else _without_lists(choice))
-            if self.best is None and time.monotonic() - self.began > _PATIENT:
+            patient = time.monotonic() - self.began <= _PATIENT and not self._is_large
+            if self.best is None and not patient:
                 self._find_any([(least, choice)], self.objective, limits, least)
         self._search(self.objective, limits)
         if self.best is None:
@@ -396,9 +402,44 @@ class _Hunt:
         else:
             limits[3] = self.best.edp * (1 + _SLACK)
 
+    @property
+    def _is_large(self) -> bool:
+        """Whether lists of tiles are so long that it pays to order choices before making any."""
+        return int(np.prod(self.preparation.counts)) >= _LARGE
+
+    def _ordered(self) -> Iterator[Blocks]:
+        """Every choice; in large mapspaces the most promising first, without the hopeless ones."""
+        if not self._is_large:
+            yield from self.preparation.choices()
+            return
+        floors: list[tuple[float, Blocks]] = []
+        for blocks in self.preparation.choices():
+            self._check_time()
+            floors.append((self.preparation.least_energy(blocks), blocks))
+        floors.sort(key=lambda pair: pair[0])
+        for floor, blocks in floors:
+            self._raise_bound(floor)
+            if floor <= self._most_energy():
+                yield blocks
+
+    def _raise_bound(self, floor: float) -> None:
+        """Note that choices still to come take so much energy for their edges and MACs' words."""
+        problem = self.preparation.problem
+        cycles = problem.macs / self.preparation.copies()
+        value = floor + problem.mac_pj + problem.leak * cycles
+        if self.objective is Objective.EDP:
+            value *= cycles
+        elif self._code(self.objective) != kernels.ENERGY:
+            return
+        limits = [np.inf] * 4
+        ready = [self._least(choice, self.objective, limits) for choice in self.choices]
+        if not self.is_proved:
+            least = min([value, self._value(self.objective), *ready])
+            self.bound = max(self.bound, float(least))
+
     def _prepare(self) -> Iterator[_Choice]:
         seen: set[tuple[Stage, ...]] = set()
-        for blocks in self.preparation.choices():
+        for blocks in self._ordered():
             self._check_time()
             stages = self.preparation.stages(blocks)
             if tuple(stages) in seen:
@@ -456,7 +497,7 @@ class _Hunt:
         if not primary:
             self._pass(starts, objective, [*limits, np.inf], _TIE_NODES)
             return
-        hard = False
+        hard = self._goes_straight
         for wider in self._steps():
             threshold = max(first, 1e-30) * wider
             almost = _ALMOST_UNEVEN if self.preparation.space.uneven else _ALMOST
@@ -504,11 +545,18 @@ class _Hunt:
             choice.template = listed.template
         return listed
 
+    @property
+    def _goes_straight(self) -> bool:
+        """Whether to prove the best found at once: lists are long, and it is a good one."""
+        return self.best is not None and self._is_large and not self.preparation.space.uneven
+
     def _steps(self) -> Iterable[float]:
         """Thresholds, relative to the first bound.
 
         In small steps where each costs little beside what lies above it.
         """
+        if self._goes_straight:
+            return (np.inf,)
         if not self.preparation.space.uneven:
             return _WIDER
         return (*(_STEP**power for power in range(1, _STEPS)), *_WIDER[-3:])
@@ -523,6 +571,9 @@ class _Hunt:
         """Search every choice within limits; whether none has taken more nodes than it may."""
         whole = True
         for least, choice in starts:
+            if whole and nodes == _ENDLESS and objective is self.objective and not self.is_proved:
+                # the best come first: all that may take less has been searched
+                self.bound = max(self.bound, min(least, limits[4], self._value(objective)))
             if least > limits[4] or least >= self._value(objective):
                 continue
             listed = self._with_lists(choice)
@@ -554,10 +605,11 @@ class _Hunt:
         first: float,
     ) -> None:
         """Find a mapping: look at few chains below ever higher thresholds."""
-        for wider in _WIDER:
+        for wider in _WIDER[3:] if self._is_large else _WIDER:
             if self.best is None:
                 threshold = max(first, 1e-30) * wider
-                self._pass(starts, objective, [*limits, threshold], _DIVE_NODES)
+                nodes = _LONG_DIVE_NODES if self._is_large else _DIVE_NODES
+                self._pass(starts, objective, [*limits, threshold], nodes)
 
     def _least(self, choice: _Choice, objective: Objective, limits: list[float]) -> float:
         """A bound of all chains of a choice within limits."""
@@ -589,23 +641,37 @@ class _Hunt:
         """Bound what is inside every single tile, for chains within limits."""
         template, problem = choice.template, self.preparation.problem
         allowed = self._allowed(template, objective, limits)
+        allowed += _SLACK * np.abs(allowed)  # sums in another order
         self.preparation.long(len(template.tiles), partial(kernels.reset_inside, template))
         choice.pairs = _no_pairs(len(choice.stages))
         if not np.isfinite(allowed).all() or len(choice.stages) < 3:
             return
-        groups = len(template.group_cycles)
-        shape = (int(np.prod(self.preparation.counts)), len(problem.uses) + 1, groups)
-        lattice = np.empty(shape)
+        tiles, ways = int(np.prod(self.preparation.counts)), 2 * len(problem.uses) + 1
+        outside = np.empty((tiles, ways))
+        lattice = np.empty((tiles, ways, len(template.group_cycles)))
         strides = np.concatenate([[1], np.cumprod(self.preparation.counts)[:-1]]).astype(np.int64)
-        outer, most = np.cumsum([0.0, *self._least_edges(choice)]), float(limits[1])
+        outer = np.cumsum([0.0, *self._least_edges(choice)])
+        most, cycles = float(allowed.max()), float(limits[1])
         lists = [_no_pairs(0)] * len(choice.stages)
         for stage in range(len(choice.stages) - 2, 0, -1):
             self._check_time()
-            mine = allowed - outer[stage]
-            fill = partial(
-                kernels.fill_inside, problem, template, stage, mine, most, lattice, strides
+            before = float(outer[stage - 1])
+            bound = partial(
+                kernels.fill_outside, problem, template, stage, before, most, outside, strides
             )
-            lists[stage] = _list_pairs(self._watch, fill)
+            self.preparation.long(tiles, bound)
+            fill = partial(
+                kernels.fill_inside,
+                problem,
+                template,
+                stage,
+                allowed,
+                cycles,
+                outside,
+                lattice,
+                strides,
+            )
+            lists[stage] = _list_pairs(self._watch, fill, max(_FEW_PAIRS, tiles))
         choice.pairs = _join_pairs(lists)
 
     def _allowed(self, template: Template, objective: Objective, limits: list[float]) -> Floats:
@@ -963,13 +1029,13 @@ def _no_pairs(stages: int, room: int = 0) -> kernels.Pairs:
     return kernels.Pairs(row, spread, np.empty(room), np.zeros(stages + 1, np.int64))
 
 
-def _list_pairs(watch: Watch, fill: Callable[[kernels.Pairs], int]) -> kernels.Pairs:
-    """Have a list filled that is long enough; an empty one if none can be."""
-    room = _no_pairs(0, _FEW_PAIRS)
+def _list_pairs(watch: Watch, fill: Callable[[kernels.Pairs], int], few: int) -> kernels.Pairs:
+    """Have a list filled that is long enough, with room for a few at first; else an empty one."""
+    room = _no_pairs(0, few)
     count = _fill_list(watch, fill, room)
     if count > _MOST_PAIRS:
         return _no_pairs(0)
-    if count > _FEW_PAIRS:
+    if count > few:
         room = _no_pairs(0, count)
         _fill_list(watch, fill, room)
     order = np.argsort(room.key[:count], kind="stable")

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ Run = Callable[[Callable[[Integers], None]], None]
 """Runs long work, which returns early once the array that it is given is not 0."""
 MOST_ENTRIES = 32_000_000
 """Bounds by tile and class of cycles, a quarter of a GiB: classes are merged to stay within."""
-MOST_LISTED = 2_000_000
+MOST_LISTED = 3_500_000
 """Tiles that are remembered for other choices of bypasses."""
 LONG = 20_000
 """Tiles from which on work on a list of them counts as long."""
@@ -69,7 +70,7 @@ class Spreads:
         return self.x_parts[row]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class _TileList:
     tiles: Small
     words: Floats
@@ -136,6 +137,7 @@ class Preparation:
         self.run: Run = run_at_once
         self._tiles: dict[tuple[int, tuple[bool, ...]], _TileList] = {}
         self._spreads: dict[int, Spreads] = {}
+        self.least_edges: dict[tuple[object, ...], tuple[ref[_TileList], float]] = {}
 
     @cached_property
     def counts(self) -> Integers:
@@ -150,12 +152,29 @@ class Preparation:
         ).problem()
         return _in_order(made)
 
+    @cached_property
+    def shares(self) -> list[tuple[Floats, Floats]]:
+        """Of every sliding rank: see `listing.rank_shares`, 0 where nothing is known."""
+        found: list[tuple[Floats, Floats]] = []
+        problem, (count, width) = self.problem, self.problem.val.shape
+        sizes = [*map(len, self.divisors), 1]
+        for rank in range(len(problem.rank_op)):
+            tables = np.zeros((width, width)), np.zeros((width, width))
+            n, m = sizes[int(problem.rank_a[rank])], sizes[int(problem.rank_b[rank])]
+            if problem.padded[rank] and problem.rank_b[rank] < count - 1:
+                made = listing.rank_shares(*_share_inputs(problem, rank, n, m))
+                for table, values in zip(tables, made, strict=True):
+                    table[:n, :m] = np.where(np.isfinite(values), values, 0.0)
+            found.append(tables)
+        return found
+
     def recharged(self, share: float, word_pj: float) -> "Preparation":
         """The same with a share of all energies, and so many pJ for every word of DRAM.
 
         With a share of 0 and 1 pJ the energy of a mapping is its DRAM words.
         """
         other = copy(self)
+        other.least_edges = {}
         made = self.problem
         read, update = made.read * share, made.update * share
         read[0] += word_pj
@@ -245,19 +264,19 @@ class Preparation:
     def tiles(self, level: int, keeps: tuple[bool, ...]) -> _TileList:
         """Every tile that fits a level."""
         key = (level, keeps)
-        if key not in self._tiles:
+        found = self._tiles.pop(key, None)
+        if found is None:
             kept, lattice = np.array(keeps), int(np.prod(self.counts))
-            found = self.long(
+            listed = self.long(
                 lattice,
                 lambda stop: listing.fitting_tiles(self.problem, level, kept, self.counts, stop),
             )
-            listed = sum(len(other.tiles) for other in self._tiles.values())
-            if listed + len(found[0]) > MOST_LISTED:
-                self._tiles = {
-                    other: tiles for other, tiles in self._tiles.items() if other[0] != level
-                }
-            self._tiles[key] = _TileList(*found)
-        return self._tiles[key]
+            found = _TileList(*listed)
+        room = MOST_LISTED - len(found.tiles)
+        while self._tiles and sum(len(other.tiles) for other in self._tiles.values()) > room:
+            del self._tiles[next(iter(self._tiles))]  # not asked for since long
+        self._tiles[key] = found
+        return found
 
     def stages(self, blocks: Blocks) -> "list[Stage]":
         """The stages of a choice of blocks; levels without tile and fan-out have none.
@@ -297,6 +316,20 @@ class Preparation:
         not listed.
         `rents` are pJ per bit, by level, that bounds charge for room.
         """
+        maker = self._maker(blocks, by_cycles, most, rents)
+        return None if maker is None else maker.template()
+
+    def least_energy(self, blocks: Blocks) -> float:
+        """A bound of the energy of all edges and MACs' words of one choice, known without tables.
+
+        Every boundary counts for itself, at its cheapest tile; infinite if something cannot fit.
+        """
+        maker = self._maker(blocks, False, math.inf, ())
+        return math.inf if maker is None else maker.least_energy()
+
+    def _maker(
+        self, blocks: Blocks, by_cycles: bool, most: float, rents: tuple[float, ...]
+    ) -> "_TemplateMaker | None":
         stages = self.stages(blocks)
         names = [operand.name for operand in self.workload.operands]
         kept = np.array([[name in s.keeps for name in names] for s in stages])
@@ -313,7 +346,7 @@ class Preparation:
         spreads = [self.spreads(s.fan) if s.fan >= 0 else None for s in stages]
         if any(spread is not None and len(spread.vectors) == 0 for spread in spreads):
             return None
-        return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles, most, rents).template()
+        return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles, most, rents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +424,7 @@ class _Sliding:
     largest: Floats
     visits: Floats
     spills: Mask
+    within: Mask
     placed: Integers
     start: Integers
     floor: Floats
@@ -465,6 +499,7 @@ class _Maker:
             largest=_stack([r.largest for r in ranks], 2),
             visits=_stack([r.visits for r in ranks], 2),
             spills=_stack([r.spills.astype(float) for r in ranks], 2) > 0,
+            spills_within=_stack([r.within.astype(float) for r in ranks], 2) > 0,
             spilling=any(bool(r.spills.any()) for r in ranks),
             placed=np.concatenate([np.zeros(0, np.int64), *(r.placed for r in ranks)]),
             placed_start=_places(ranks),
@@ -554,15 +589,22 @@ class _Maker:
         floor, stay_floor = listing.rank_floors(
             own, other, steps, distinct, visits, largest, kept_a, kept_b
         )
-        floor[spills] = stay_floor[spills] = distinct
+        within = _or_inside(spills, own, other)
+        floor[spills] = stay_floor[within] = distinct
         return _Sliding(
-            operand, a, b, steps, rank.data is not None, largest, visits, spills, placed, start,
-            floor, stay_floor, kept_a, kept_b, joint, single, joint_a, joint_b,
+            operand, a, b, steps, rank.data is not None, largest, visits, spills, within, placed,
+            start, floor, stay_floor, kept_a, kept_b, joint, single, joint_a, joint_b,
         )  # fmt: skip
 
     def most_copies(self) -> int:
         """Copies that a dim may be unrolled to, at most."""
         return max((level.fanout.copies for level in self.hardware.levels), default=1)
+
+
+def _or_inside(flags: Mask, own: Integers, other: Integers) -> Mask:
+    """(t, s) whether a flag is set for a tile of `own[t]` by `other[s]` or for one inside."""
+    along_a, along_b = own[:, None] % own[None, :] == 0, other[:, None] % other[None, :] == 0
+    return along_a.astype(np.int64) @ flags.astype(np.int64) @ along_b.astype(np.int64).T > 0
 
 
 def _stack(tables: list[Floats], axes: int) -> Floats:
@@ -584,6 +626,37 @@ def _places(ranks: list[_Sliding]) -> Integers:
         for r, end in zip(ranks, ends[:-1], strict=True)
     ]
     return _stack(starts, 2).astype(np.int64)
+
+
+def _share_inputs(
+    problem: Problem, rank: int, n: int, m: int
+) -> tuple[
+    Integers,
+    Integers,
+    tuple[int, int],
+    float,
+    tuple[Floats, Floats, Floats, Mask],
+    Floats,
+    Floats,
+    Floats,
+    Floats,
+]:
+    """The tables of one rank, of dims with n and m divisors, for `listing.rank_shares`."""
+    own, other = problem.val[problem.rank_a[rank], :n], problem.val[problem.rank_b[rank], :m]
+    steps = int(problem.step_a[rank]), int(problem.step_b[rank])
+    largest = problem.largest[rank, :n, :m]
+    tables = problem.floor[rank], problem.visits[rank], problem.largest[rank], problem.spills[rank]
+    return (
+        own,
+        other,
+        steps,
+        float(largest[-1, -1]),
+        tables,
+        problem.joint[rank],
+        problem.joint_a[rank],
+        problem.joint_b[rank],
+        problem.single[rank],
+    )
 
 
 def _widths(levels: tuple[Level, ...], bandwidths: list[float | None]) -> Floats:
@@ -610,7 +683,7 @@ def _least_inside(template: Template, stage: int, distinct: Floats) -> float:
 def root_floors(template: Template, problem: Problem) -> Floats:
     """(G,) the least energy of all edges and of the MACs' words, by class of cycles."""
     if len(template.level) == 1:
-        return np.zeros(len(template.group_cycles))
+        return template.moving[0].copy()
     stays = template.stay_slope[0] * problem.distinct + template.stay_offset[0]
     return np.minimum(template.moving[0], (template.staying[0] + stays[:, None]).min(axis=0))
 
@@ -658,7 +731,7 @@ def without_classes(template: Template, kept: Mask, problem: Problem) -> Templat
         staying=template.staying[:, :, kept],
         row_best=np.empty((tiles, sums, int(kept.sum()))),
         row_known=np.zeros(tiles, np.bool_),
-        inside=np.empty((tiles, sums, int(kept.sum()))),
+        inside=np.empty((tiles, template.inside.shape[1], int(kept.sum()))),
         least_macs=macs,
         least_inside=template.least_inside.copy(),
     )
@@ -666,6 +739,36 @@ def without_classes(template: Template, kept: Mask, problem: Problem) -> Templat
     for stage in range(1, len(template.level)):
         narrow.least_inside[stage] = _least_inside(narrow, stage, problem.distinct)
     return narrow
+
+
+class _Features(NamedTuple):
+    """What bounds use of every unrolling of a stage.
+
+    Attributes:
+        phis: (M, O) copies of an operand's words.
+        shares: (M, O) the smallest share of its words that is read, wherever they go.
+        near: (M, O) the same for tiles next to the fan-out; macs: (M, O) for MACs.
+        copies: (M,) instances in use.
+        vectors: (M, D + 1) indices of the extent of every dim.
+    """
+
+    phis: Floats
+    shares: Floats
+    near: Floats
+    macs: Floats
+    copies: Floats
+    vectors: Small
+
+    def chosen(self, rows: Integers) -> "_Features":
+        """Some of them."""
+        return _Features(
+            self.phis[rows],
+            self.shares[rows],
+            self.near[rows],
+            self.macs[rows],
+            self.copies[rows],
+            self.vectors[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -690,8 +793,8 @@ class _TemplateMaker:
         features = [self.features(k) for k in range(count)]
         primary = self.primary()
         features = self.cheapest_first(features, primary)
-        phis = np.concatenate([f[0] for f in features])
-        saved = np.concatenate([f[1] for f in features])
+        phis = np.concatenate([f.phis for f in features])
+        saved = np.concatenate([f.near for f in features])
         group, cycles, each = self.groups(features, primary)
         coefficients = self.coefficients(features)
         mac_floor, constant = self.mac_floors(features, primary)
@@ -746,8 +849,8 @@ class _TemplateMaker:
             may_wait=np.concatenate(waiting),
             fan_copies=np.array([self.fan_copies(k) for k in range(count)]),
             spread_start=np.array(spread_start, np.int64),
-            spreads=np.concatenate([f[3] for f in features]).astype(np.int64),
-            copies=np.concatenate([f[2] for f in features]),
+            spreads=np.concatenate([f.vectors for f in features]).astype(np.int64),
+            copies=np.concatenate([f.copies for f in features]),
             phis=phis,
             saved=saved,
             mac_floor=mac_floor,
@@ -767,7 +870,7 @@ class _TemplateMaker:
             least_macs=np.array(least_macs),
             moving=np.full((count, groups), np.inf),
             staying=np.full((count, operands, groups), np.inf),
-            inside=np.empty((int(tile_start[-1]), operands + 1, groups)),
+            inside=np.empty((int(tile_start[-1]), 2 * operands + 1, groups)),
             stay_slope=slopes,
             stay_offset=offsets,
             idle_words=self.idle_words(),
@@ -792,6 +895,44 @@ class _TemplateMaker:
             )
         return template
 
+    def least_energy(self) -> float:
+        """See `Preparation.least_energy`."""
+        features = [self.features(k) for k in range(len(self.stages))]
+        primary = self.primary()
+        coefficients = self.coefficients(features)
+        macs, constant = self.mac_floors(features, primary)
+        ends = np.cumsum([len(f.copies) for f in features])[:-1].tolist()
+        least = constant + sum(float(mine.min()) for mine in np.split(macs, ends) if len(mine))
+        slopes, offsets = self.stay_lines(coefficients)
+        for c in range(1, len(self.stages)):
+            tables = [values[c] for values in coefficients.values()]
+            near = features[c - 1]
+            key = (
+                self.stages[c].level,
+                self.keeps[c].tobytes(),
+                b"".join(values.tobytes() for values in tables),
+                near.phis.max(axis=0, initial=0.0).tobytes(),
+                near.near.min(axis=0, initial=1.0).tobytes(),
+                self.stages[c - 1].fan,
+                slopes[c - 1].tobytes() + offsets[c - 1].tobytes(),
+            )
+            found, known = self.lists[c - 1], self.preparation.least_edges
+            if key not in known or known[key][0]() is not found:
+                cheap = self.quick(c, found, near, coefficients)
+                floor = float(self.edge_floors(c, cheap, slopes, offsets).min())
+                known[key] = ref(found), floor
+            least += known[key][1]
+        return least
+
+    def edge_floors(self, c: int, cheap: Floats, slopes: Floats, offsets: Floats) -> Floats:
+        """The least energy of the edges into every tile of a boundary; one operand may stay."""
+        stays = slopes[c - 1] * self.problem.distinct + offsets[c - 1]
+        total, gain = np.zeros(len(cheap)), np.zeros(len(cheap))
+        for o in np.nonzero(self.keeps[c])[0]:  # column by column, as rows are short
+            total += cheap[:, o]
+            np.maximum(gain, cheap[:, o] - stays[o], out=gain)
+        return total - gain
+
     def rent(self, c: int, found: _TileList) -> Floats:
         """What each tile is charged for its room, less its share of what there is."""
         level = self.stages[c].level
@@ -803,7 +944,7 @@ class _TemplateMaker:
 
     def quick_costs(
         self,
-        features: list[tuple[Floats, Floats, Floats, Small]],
+        features: list[_Features],
         coefficients: dict[str, Floats],
     ) -> list[Floats]:
         """`quick` of the tiles of every boundary, from the first on."""
@@ -818,11 +959,9 @@ class _TemplateMaker:
         """The tiles, and `quick` of them, whose edges leave enough for those of all others."""
         if most == math.inf:
             return self.lists, costs
-        floors: list[Floats] = []
-        for c, cheap in enumerate(costs, start=1):
-            stays = slopes[c - 1] * self.problem.distinct + offsets[c - 1]
-            gains = np.where(self.keeps[c], cheap - stays, 0.0).max(axis=1)
-            floors.append(cheap.sum(axis=1) - np.maximum(gains, 0.0))
+        floors = [
+            self.edge_floors(c, cheap, slopes, offsets) for c, cheap in enumerate(costs, start=1)
+        ]
         spare = most - sum(float(floor.min()) for floor in floors)
         kept = [np.nonzero(floor - floor.min() <= spare)[0] for floor in floors]
         lists = [
@@ -831,66 +970,81 @@ class _TemplateMaker:
         ]
         return lists, [cheap[rows] for cheap, rows in zip(costs, kept, strict=True)]
 
-    def features(self, stage: int) -> tuple[Floats, Floats, Floats, Small]:
+    def features(self, stage: int) -> _Features:
         """Of every unrolling: copies of operands, share read, instances, and the vectors."""
         problem, spread = self.problem, self.spreads[stage]
         operands, dims = len(problem.uses), len(problem.sizes)
         if spread is None:
             empty = np.zeros((0, operands))
-            return empty, empty, np.zeros(0), np.zeros((0, dims + 1), np.int16)
+            none = np.zeros((0, dims + 1), np.int16)
+            return _Features(empty, empty, empty, empty, np.zeros(0), none)
         extents = np.stack(
             [problem.val[dim][spread.vectors[:, dim]] for dim in range(dims)], axis=1
         ).astype(float) if dims else np.ones((len(spread.vectors), 0))  # fmt: skip
         phis = np.ones((len(extents), operands))
-        saved = np.ones((len(extents), operands))
         for operand in range(operands):
             free = [dim for dim in range(dims) if not problem.uses[operand] >> dim & 1]
             phis[:, operand] = extents[:, free].prod(axis=1)
-        if problem.multicast[self.stages[stage].fan]:
-            saved = 1.0 / phis
-            for rank, operand in enumerate(problem.rank_op):
-                a, b = problem.rank_a[rank], problem.rank_b[rank]
-                if b < dims:
-                    x, y = extents[:, a], extents[:, b]
-                    few = 1.0 / np.minimum(x, y) if problem.padded[rank] else (x + y - 1) / (x * y)
-                    saved[:, operand] *= np.where((x > 1) & (y > 1), few, 1.0)
-        return phis, saved, extents.prod(axis=1), spread.vectors
+        copies = extents.prod(axis=1)
+        if not problem.multicast[self.stages[stage].fan]:
+            ones = np.ones_like(phis)
+            return _Features(phis, ones, ones, ones, copies, spread.vectors)
+        shares = 1.0 / phis
+        near, macs = shares.copy(), shares.copy()
+        for rank, operand in enumerate(problem.rank_op):
+            a, b = problem.rank_a[rank], problem.rank_b[rank]
+            if b == dims:
+                continue
+            x, y = extents[:, a], extents[:, b]
+            both = (x > 1) & (y > 1)
+            few = 1.0 / np.minimum(x, y) if problem.padded[rank] else (x + y - 1) / (x * y)
+            shares[:, operand] *= np.where(both, few, 1.0)
+            here, there = self.padded_shares(rank, stage)
+            at = spread.vectors[:, a], spread.vectors[:, b]
+            near[:, operand] *= np.where(both, np.maximum(few, here[at]), 1.0)
+            macs[:, operand] *= np.where(both, np.maximum(few, there[at]), 1.0)
+        return _Features(phis, shares, near, macs, copies, spread.vectors)
 
-    def cheapest_first(
-        self, features: list[tuple[Floats, Floats, Floats, Small]], primary: int
-    ) -> list[tuple[Floats, Floats, Floats, Small]]:
+    def padded_shares(self, rank: int, stage: int) -> tuple[Floats, Floats]:
+        """(A, B) by extents: the smallest share that is read next to a fan-out, and for MACs.
+
+        0 where nothing better is known than how many instances there are at one place.
+        """
+        moved, alone = self.preparation.shares[rank]
+        none = np.zeros_like(moved)
+        if sum(s.fan >= 0 for s in self.stages) > 1:
+            return none, none  # instances of others may stand at the same place
+        return moved, moved if stage == len(self.stages) - 1 else alone
+
+    def cheapest_first(self, features: list[_Features], primary: int) -> list[_Features]:
         """The unrollings of every stage, those first whose MACs' words cost the least."""
         floors, _ = self.mac_floors(features, primary)
-        ends = np.cumsum([len(f[2]) for f in features])
+        ends = np.cumsum([len(f.copies) for f in features])
         orders = [np.argsort(mine, kind="stable") for mine in np.split(floors, ends[:-1].tolist())]
-        return [
-            (f[0][order], f[1][order], f[2][order], f[3][order])
-            for f, order in zip(features, orders, strict=True)
-        ]
+        return [f.chosen(order) for f, order in zip(features, orders, strict=True)]
 
     def primary(self) -> int:
         fans = [k for k, s in enumerate(self.stages) if s.fan >= 0]
         levels = self.preparation.hardware.levels
         return max(fans, key=lambda k: levels[self.stages[k].fan].fanout.copies, default=-1)
 
-    def groups(
-        self, features: list[tuple[Floats, Floats, Floats, Small]], primary: int
-    ) -> tuple[Integers, Floats, Floats]:
+    def groups(self, features: list[_Features], primary: int) -> tuple[Integers, Floats, Floats]:
         """Classes of the primary fan-out's unrollings, their least cycles, and everyone's."""
-        most = [float(f[2].max()) if len(f[2]) else 1.0 for f in features]
+        most = [float(f.copies.max()) if len(f.copies) else 1.0 for f in features]
         least = self.compulsory_cycles()
         rows = [
             np.maximum(
-                least, np.ceil(self.problem.macs / (f[2] * math.prod(most) / most[k]) - 1e-6)
+                least, np.ceil(self.problem.macs / (f.copies * math.prod(most) / most[k]) - 1e-6)
             )
             for k, f in enumerate(features)
         ]
-        groups = [np.zeros(len(f[2]), np.int64) for f in features]
+        groups = [np.zeros(len(f.copies), np.int64) for f in features]
         whole = math.ceil(self.problem.macs / math.prod(most) - 1e-6)
         cycles = np.array([max(least, whole)], float)
         if primary >= 0 and self.by_cycles:
             cycles, groups[primary] = np.unique(rows[primary], return_inverse=True)
-            rows_of_bounds = int(np.prod(self.preparation.counts)) * (len(self.problem.uses) + 1)
+            ways = 2 * len(self.problem.uses) + 1
+            rows_of_bounds = int(np.prod(self.preparation.counts)) * ways
             most_groups = max(1, MOST_ENTRIES // rows_of_bounds)
             if len(cycles) > most_groups:  # each class counts as its fastest unrolling
                 merged = np.arange(len(cycles)) * most_groups // len(cycles)
@@ -911,8 +1065,8 @@ class _TemplateMaker:
         )
         return math.ceil(max(ports) - 1e-6)
 
-    def least_cycles(self, features: list[tuple[Floats, Floats, Floats, Small]]) -> Floats:
-        most = [float(f[2].max()) if len(f[2]) else 1.0 for f in features]
+    def least_cycles(self, features: list[_Features]) -> Floats:
+        most = [float(f.copies.max()) if len(f.copies) else 1.0 for f in features]
         return np.array(
             [self.problem.macs / math.prod(most[k:]) for k in range(len(self.stages) + 1)]
         )
@@ -920,9 +1074,7 @@ class _TemplateMaker:
     def parent(self, c: int, operand: int) -> int:
         return max(k for k in range(c) if self.keeps[k, operand])
 
-    def coefficients(
-        self, features: list[tuple[Floats, Floats, Floats, Small]]
-    ) -> dict[str, Floats]:
+    def coefficients(self, features: list[_Features]) -> dict[str, Floats]:
         """Energy per word of every edge in pJ, fan-outs not next to the child at their best."""
         problem, count = self.problem, len(self.stages)
         operands = len(problem.uses)
@@ -938,14 +1090,14 @@ class _TemplateMaker:
                 share = merged = spread_out = 1.0
                 outside = 1.0
                 for k in range(c - 1):
-                    if len(features[k][0]):
-                        spread_out *= float(features[k][0][:, o].max())
+                    if len(features[k].phis):
+                        spread_out *= float(features[k].phis[:, o].max())
                         if k >= parent:
-                            share *= float(features[k][1][:, o].min())
+                            share *= float(features[k].shares[:, o].min())
                             if problem.reduction[self.stages[k].fan]:
-                                merged /= float(features[k][0][:, o].max())
+                                merged /= float(features[k].phis[:, o].max())
                         else:
-                            outside *= float(features[k][0][:, o].max())
+                            outside *= float(features[k].phis[:, o].max())
                 found["fill"][c, o] = problem.write[down, o]
                 found["load"][c, o] = problem.read[up, o] * share
                 if o == operands - 1:
@@ -960,12 +1112,10 @@ class _TemplateMaker:
                     )
         return found
 
-    def mac_floors(
-        self, features: list[tuple[Floats, Floats, Floats, Small]], primary: int
-    ) -> tuple[Floats, float]:
+    def mac_floors(self, features: list[_Features], primary: int) -> tuple[Floats, float]:
         """The least energy of the MACs' words, by unrolling, and what no unrolling changes."""
         problem, count = self.problem, len(self.stages)
-        rows = [np.zeros(len(f[2])) for f in features]
+        rows = [np.zeros(len(f.copies)) for f in features]
         constant, output = 0.0, len(problem.uses) - 1
         for o in range(output + 1):
             parent = self.parent(count, o)
@@ -974,12 +1124,12 @@ class _TemplateMaker:
             share = merged = first = 1.0
             charged = primary if primary >= parent else -1
             for k in range(count):
-                if not len(features[k][0]) or k == charged:
+                if not len(features[k].phis) or k == charged:
                     continue
-                most = float(features[k][0][:, o].max())
+                most = float(features[k].phis[:, o].max())
                 first *= most
                 if k >= parent:
-                    share *= float(features[k][1][:, o].min())
+                    share *= float(features[k].macs[:, o].min())
                     if problem.reduction[self.stages[k].fan]:
                         merged /= most
             if charged < 0:
@@ -989,7 +1139,7 @@ class _TemplateMaker:
                     cost = loads * problem.read[up, o] + words * merged * problem.update[up, o]
                 constant += cost
                 continue
-            phi, saved = features[charged][0][:, o], features[charged][1][:, o]
+            phi, saved = features[charged].phis[:, o], features[charged].macs[:, o]
             if o < output:
                 rows[charged] += words * share * saved * problem.read[up, o]
                 continue
@@ -1003,10 +1153,10 @@ class _TemplateMaker:
             rows[k] += self.missed(k, features).sum(axis=1)
         return np.concatenate(rows), constant
 
-    def missed(self, stage: int, features: list[tuple[Floats, Floats, Floats, Small]]) -> Floats:
+    def missed(self, stage: int, features: list[_Features]) -> Floats:
         """(M, K + 1) what an unrolling adds to edges further inside that take it at its best."""
         problem, output = self.problem, len(self.problem.uses) - 1
-        phis, saved = features[stage][:2]
+        phis, saved = features[stage].phis, features[stage].shares
         more = np.zeros((len(phis), len(self.stages) + 1))
         for c in range(stage + 2, len(self.stages) if len(phis) else 0):
             for o in range(output + 1):
@@ -1029,23 +1179,23 @@ class _TemplateMaker:
         self,
         stages: list[int],
         operand: int,
-        features: list[tuple[Floats, Floats, Floats, Small]],
+        features: list[_Features],
     ) -> float:
         """The smallest share of an operand's words that is read for fan-outs of some stages."""
-        shares = [features[k][1][:, operand].min() for k in stages if len(features[k][0])]
+        shares = [features[k].shares[:, operand].min() for k in stages if len(features[k].phis)]
         return math.prod(map(float, shares))
 
     def least_merged(
         self,
         stages: list[int],
         operand: int,
-        features: list[tuple[Floats, Floats, Floats, Small]],
+        features: list[_Features],
     ) -> float:
         """The smallest share of an operand's updates that fan-outs of some stages leave."""
         most = [
-            features[k][0][:, operand].max()
+            features[k].phis[:, operand].max()
             for k in stages
-            if len(features[k][0]) and self.problem.reduction[self.stages[k].fan]
+            if len(features[k].phis) and self.problem.reduction[self.stages[k].fan]
         ]
         return 1.0 / math.prod(map(float, most))
 
@@ -1080,15 +1230,15 @@ class _TemplateMaker:
         self,
         c: int,
         found: _TileList,
-        outside: tuple[Floats, Floats, Floats, Small],
+        outside: _Features,
         coefficients: dict[str, Floats],
     ) -> Floats:
         """The least energy of every operand's edge into every tile, whatever is unrolled."""
         problem = self.problem
         operands = len(problem.uses)
         fan = self.stages[c - 1].fan
-        phi = outside[0].max(axis=0) if len(outside[0]) else np.ones(operands)
-        share = outside[1].min(axis=0) if len(outside[1]) else np.ones(operands)
+        phi = outside.phis.max(axis=0) if len(outside.phis) else np.ones(operands)
+        share = outside.near.min(axis=0) if len(outside.near) else np.ones(operands)
         costs = np.zeros((len(found.tiles), operands))
         for o in range(operands):
             if not self.keeps[c, o]:

@@ -37,6 +37,7 @@ class Problem(NamedTuple):
         padded: (R,) whether some coordinates are no words.
         largest, visits: (R, A, B) see `sliding.tile_tables`.
         spills: (R, A, B) whether tiles at different places may hold the same words.
+        spills_within: (R, A, B) whether those do or tiles inside them.
         spilling: whether any do.
         placed: words of single tiles of padded ranks; placed_start: (R, A, B) where those of a
             tile's size begin, -1 where all tiles have the same words.
@@ -75,6 +76,7 @@ class Problem(NamedTuple):
     largest: Floats
     visits: Floats
     spills: Mask
+    spills_within: Mask
     spilling: bool
     placed: Integers
     placed_start: Integers
@@ -147,7 +149,8 @@ class Template(NamedTuple):
         first_fill, first_load: (K + 1, O) words that an output saves there by first touches.
         discount: (K + 1, O) pJ that finished words save, at most.
         moving, staying: (K, G), (K, O, G) the least energy of all boundaries inside a stage.
-        inside: (N, O + 1, G) the same inside a tile, if an operand stays there, or none.
+        inside: (N, 2·O + 1, G) the same inside a tile, if an operand stays there, or none, or if
+            an operand waits there.
         stay_slope, stay_offset: (K, O) energy per arrival of an operand that stays, and beside.
         idle_words: (K,) words that pass the outermost memory for boundaries inside, at least.
         rent: (N,) pJ that bounds charge a tile for its room, where blocks share a memory; of all
