@@ -18,7 +18,7 @@ Non-goals: when to stop, and the finish (`joint/study.py`).
 import base64
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -28,6 +28,7 @@ import jax
 import numpy as np
 
 from tilewright.ir.workload import Layer
+from tilewright.joint.blend import blend
 from tilewright.joint.genome import (
     FLOATS,
     Frame,
@@ -497,15 +498,17 @@ def _round(  # noqa: PLR0913, PLR0917
     seen = _look(task, shelves, candidates, _worths(goals), should_stop)
     if on_sweep is not None:
         on_sweep(candidates, seen.totals, (seen.excess <= 1).all(axis=0))
-    kept = [swept(s, seen.at[i], seed[1]) for i, s in enumerate(shelves)]
-    fresh = _seated(task, goals, strain, now, shelves, seen, kept)
+    blends = {goal: _blended(task, shelves, seen, goal, goals.count(goal)) for goal in goals}
+    taken = [_taken(seen, blends.values(), index) for index in range(len(shelves))]
+    kept = [swept(s, at, seed[1]) for s, at in zip(shelves, taken, strict=True)]
+    fresh = _seated(task, goals, strain, now, shelves, blends, kept)
     fresh.noted = {
         "columns": [list(choice) for choice in batch.choices],
         "offered": [
             _packed_genes(found[index].genes) if index in found else None
             for index in range(len(task.arrays))
         ],
-        "taken": [_packed(np.unique(at), np.int16) for at in seen.at],
+        "taken": [_packed(at, np.int16) for at in taken],
     }
     return fresh
 
@@ -603,30 +606,65 @@ def _look(
     return _Seen(choices, at, energy, cycles, excess, totals)
 
 
+@dataclass(frozen=True, slots=True)
+class _Offers:
+    """The best designs for a goal on some chips, C of them.
+
+    Attributes:
+        choices: the chips.
+        at: [layers, C], places on the shelves.
+        prices: [3, layers, C], energy, cycles and excess of one run of a layer.
+        merit: [C].
+    """
+
+    choices: list[Choice]
+    at: np.ndarray
+    prices: Numbers
+    merit: Numbers
+
+
+def _blended(task: Task, shelves: Sequence[Shelf], seen: _Seen, goal: Goal, seats: int) -> _Offers:
+    """Designs for a goal on the chips that are best for it by the worths that all are priced by."""
+    merits = goal.merit(seen.totals) + _overrun(seen.excess)
+    least = np.nan_to_num(merits, nan=np.inf).min(axis=0)
+    chosen = np.argsort(least, kind="stable")[: _OFFERS * seats]
+    choices = [seen.choices[at] for at in chosen.tolist()]
+    chips = task.sites.chips(choices)
+    prices = [price_uses(shelf.uses, *chips) for shelf in shelves]
+    areas, clock = task.sites.areas(choices), task.space.template.clock_ghz
+    best = blend(prices, task.weights, areas, clock, goal)
+    rows = np.arange(len(choices))
+    of_each = [[part[at, rows] for part in each] for each, at in zip(prices, best.at, strict=True)]
+    return _Offers(choices, best.at, np.array(of_each, dtype=float).swapaxes(0, 1), best.merit)
+
+
+def _taken(seen: _Seen, offers: Iterable[_Offers], layer: int) -> np.ndarray:
+    """Places on a layer's shelf of all that was the best for something."""
+    found = [seen.at[layer].ravel(), *(each.at[layer] for each in offers)]
+    return np.unique(np.concatenate(found))
+
+
 def _seated(  # noqa: PLR0913, PLR0917
     task: Task,
     goals: list[Goal],
     strain: list[dict[Metric, float]],
     now: Population | None,
     shelves: Sequence[Shelf],
-    seen: _Seen,
+    offers: dict[Goal, _Offers],
     kept: list[Shelf],
 ) -> Population:
     """For every goal the best designs on different chips, as many as it has seats."""
-    over = _overrun(seen.excess)
     old = None if now is None else _own_merits(task, now)
     parts: dict[int, tuple[Choice, list[Genes], np.ndarray]] = {}
     for goal in dict.fromkeys(goals):
         seats = [seat for seat, other in enumerate(goals) if other == goal]
-        merits = np.nan_to_num(goal.merit(seen.totals) + over, nan=np.inf)
-        worth = merits.argmin(axis=0)
-        least = merits[worth, np.arange(len(seen.choices))]
-        offers = [(float(least[c]), 1, int(c)) for c in np.argsort(least, kind="stable")[:_OFFERS]]
+        new = offers[goal]
+        ranked = [(float(merit), 1, at) for at, merit in enumerate(new.merit)]
         if now is not None and old is not None:
-            offers += [(float(old[seats[0], seat]), 0, seat) for seat in range(now.seats)]
+            ranked += [(float(old[seats[0], seat]), 0, seat) for seat in range(now.seats)]
         best: dict[Choice, tuple[int, int]] = {}
-        for _, kind, place in sorted(offers):
-            choice = seen.choices[place] if kind or now is None else now.choices[place]
+        for _, kind, place in sorted(ranked):
+            choice = new.choices[place] if kind or now is None else now.choices[place]
             best.setdefault(choice, (kind, place))
             if len(best) == len(seats):
                 break
@@ -634,7 +672,10 @@ def _seated(  # noqa: PLR0913, PLR0917
         for number, seat in enumerate(seats):
             choice, (kind, place) = found[number % len(found)]
             if kind or now is None:
-                parts[seat] = (choice, *_from_shelves(shelves, seen, int(worth[place]), place))
+                genes = [
+                    s.genes.take([at]) for s, at in zip(shelves, new.at[:, place], strict=True)
+                ]
+                parts[seat] = (choice, genes, new.prices[:, :, place])
             else:
                 parts[seat] = (choice, *_from_seat(now, place))
     ordered = [parts[seat] for seat in range(len(goals))]
@@ -644,15 +685,8 @@ def _seated(  # noqa: PLR0913, PLR0917
     return Population(goals, choices, genes, prices[0], prices[1], prices[2], strain, kept)
 
 
-_OFFERS = 64
-
-
-def _from_shelves(
-    shelves: Sequence[Shelf], seen: _Seen, worth: int, chip: int
-) -> tuple[list[Genes], np.ndarray]:
-    genes = [s.genes.take([seen.at[i, worth, chip]]) for i, s in enumerate(shelves)]
-    each = (seen.energy, seen.cycles, seen.excess)
-    return genes, np.stack([x[:, worth, chip] for x in each])
+_OFFERS = 3
+"""Chips for each seat of a goal whose layers are chosen anew, finer than by the few worths."""
 
 
 def _from_seat(now: Population, seat: int) -> tuple[list[Genes], np.ndarray]:
