@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tilewright.joint.goal import EXCESS_WEIGHT, Goal, Numbers, Totals
+from tilewright.joint.goal import EXCESS_WEIGHT, Goal, Metric, Numbers, Totals
 
 _FIRST, _FINER = 16, 9
 """Directions looked at for a chip, and around the best of them."""
@@ -25,6 +25,8 @@ _TURNS = 2
 """How often it is looked closer."""
 _SWAPS = 3
 """How many layers take another mapping in the end."""
+_LEAST, _SLOWEST = 1e-3, -0.5
+"""What a saving is worth at least; and where power is minimised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,14 @@ class Blend:
     Attributes:
         at: [layers, C], the mapping of every layer, by its place.
         merit: [C], for the goal; worse where a layer fits nowhere.
+        worth: [2, C], what a relative saving of energy and of cycles is worth to each: which of
+            them mappings are to be improved in. A slower mapping counts as better only where
+            power is minimised.
     """
 
     at: np.ndarray
     merit: Numbers
+    worth: Numbers
 
 
 def blend(
@@ -77,7 +83,8 @@ def blend(
         found = goal.merit(Totals(energy, cycles, areas, clock_ghz)) + over
         return np.where(np.isfinite(found), found, np.inf)
 
-    best = _swept(parts, fits, merit_of)
+    least_worth = _SLOWEST if goal.objective is Metric.POWER else _LEAST
+    best = _swept(parts, fits, merit_of, least_worth)
     for _ in range(_SWAPS):
         best = _swapped(best, parts, fits, merit_of)
     return best
@@ -87,7 +94,10 @@ MeritOf = Callable[[Numbers, Numbers], Numbers]
 
 
 def _swept(
-    parts: Sequence[tuple[Numbers, Numbers]], fits: Sequence[np.ndarray], merit_of: MeritOf
+    parts: Sequence[tuple[Numbers, Numbers]],
+    fits: Sequence[np.ndarray],
+    merit_of: MeritOf,
+    least_worth: float,
 ) -> Blend:
     """The best of the directions."""
     scales = [sum(part[i].min(axis=0) for part in parts) for i in (0, 1)]
@@ -97,6 +107,7 @@ def _swept(
     width = (_ENDS[1] - _ENDS[0]) / (_FIRST - 1)
     least = np.full(count, np.inf)
     best = np.zeros((len(parts), count), dtype=int)
+    worth = np.ones((2, count))
     for _ in range(1 + _TURNS):
         worths = np.cos(angles) / scales[0], np.sin(angles) / scales[1]
         at, energy, cycles = _chosen(parts, fits, worths)
@@ -105,9 +116,12 @@ def _swept(
         better = merits[leading, columns] < least
         least = np.where(better, merits[leading, columns], least)
         best = np.where(better, at[:, leading, columns], best)
+        shares = np.stack([worths[0] * energy, worths[1] * cycles])[:, leading, columns]
+        shares = np.maximum(shares / np.abs(shares).max(axis=0), least_worth)
+        worth = np.where(better, shares, worth)
         angles = angles[leading, columns] + width * np.linspace(-1, 1, _FINER)[:, None]
         width *= 2 / (_FINER - 1)
-    return Blend(best, least)
+    return Blend(best, least, worth)
 
 
 def _chosen(
@@ -147,4 +161,4 @@ def _swapped(
         best = np.where(better, now.at, best)
         best[layer] = np.where(better, at, best[layer])
         least = np.where(better, merits[at, columns], least)
-    return Blend(best, least)
+    return Blend(best, least, now.worth)
