@@ -27,6 +27,7 @@ from tilewright.errors import InfeasibleError, InputError, Source
 from tilewright.joint import crew as crews
 from tilewright.joint import finish as finishing
 from tilewright.joint import study as studying
+from tilewright.joint.blend import blend
 from tilewright.joint.crew import Solved, make_crew
 from tilewright.joint.exhaustive import certify_fastest, least_latency
 from tilewright.joint.files import load_space, parse_space
@@ -432,6 +433,109 @@ def test_a_continuous_capacity_shrinks_to_what_is_used() -> None:
         _ = [
             tw.evaluate(layer.layer.workload, smaller, layer.cost.mapping) for layer in found.layers
         ]
+
+
+def offers_of(random: np.random.Generator, layers: int, count: int) -> list[Any]:
+    """Random prices of mappings on one chip, [M, 1] each: fast ones need more energy."""
+    found: list[Any] = []
+    for _ in range(layers):
+        cycles = random.uniform(1.0, 20.0, (count, 1)).round() * 1e5
+        energy = 1e9 * random.uniform(0.5, 2.0, (count, 1)) / np.sqrt(cycles / 1e5)
+        found.append((energy, cycles, random.choice([0.5, 1.0, 1.5], (count, 1))))
+    return found
+
+
+def least_merit(offers: list[Any], goal: Goal) -> float:
+    """Of all choices of one mapping a layer that fit."""
+    fitting = [np.flatnonzero(excess[:, 0] <= 1) for _, _, excess in offers]
+    return min(
+        float(
+            goal.merit(
+                Totals(
+                    sum(o[0][at, 0] for o, at in zip(offers, chosen, strict=True)),
+                    sum(o[1][at, 0] for o, at in zip(offers, chosen, strict=True)),
+                    1.0,
+                    1.0,
+                )
+            )
+        )
+        for chosen in itertools.product(*fitting)
+    )
+
+
+BLENDED_GOALS = [
+    Goal(Metric.LATENCY),
+    Goal(Metric.LATENCY, ((Metric.POWER, 0.8),)),
+    Goal(Metric.ENERGY, ((Metric.LATENCY, 2e-3),)),
+    Goal(Metric.POWER, ((Metric.LATENCY, 3e-3),)),
+    Goal(Metric.EDP),
+]
+
+
+@pytest.mark.parametrize("goal", BLENDED_GOALS, ids=str)
+def test_a_blend_is_nearly_the_best_of_all_choices(goal: Goal) -> None:
+    """Never better than enumeration, its merit is that of its choice, and mostly it is the best."""
+    random = np.random.default_rng(0)
+    met = 0
+    for _ in range(60):
+        offers = offers_of(random, layers=4, count=7)
+        found = blend(offers, np.ones(4), np.ones(1), 1.0, goal)
+        if any((excess > 1).all() for _, _, excess in offers):
+            continue
+        chosen = [(o[0][at, 0], o[1][at, 0]) for o, at in zip(offers, found.at[:, 0], strict=True)]
+        energy, cycles = (sum(x[i] for x in chosen) for i in (0, 1))
+        own = float(goal.merit(Totals(energy, cycles, 1.0, 1.0)))
+        least = least_merit(offers, goal)
+        assert found.merit[0] == pytest.approx(own, rel=1e-12)
+        assert found.merit[0] >= least - 1e-12
+        met += found.merit[0] <= least + 1e-9
+    assert met >= 40
+
+
+def test_a_blend_says_what_savings_are_worth() -> None:
+    """Where only latency counts energy is worth next to nothing; where power binds, both count."""
+    offers = offers_of(np.random.default_rng(1), layers=4, count=7)
+    free = blend(offers, np.ones(4), np.ones(1), 1.0, Goal(Metric.LATENCY)).worth[:, 0]
+    assert free[1] == 1
+    bound = ((Metric.POWER, 0.8),)
+    bounded = blend(offers, np.ones(4), np.ones(1), 1.0, Goal(Metric.LATENCY, bound)).worth[:, 0]
+    assert bounded[0] > free[0]
+
+
+def test_a_blend_of_layers_that_fit_nowhere_is_worse_than_any() -> None:
+    offers = offers_of(np.random.default_rng(2), layers=2, count=3)
+    whole = [(e, c, np.ones_like(x)) for e, c, x in offers]
+    overrun = [(e, c, 2 * np.ones_like(x)) for e, c, x in offers]
+    goal = Goal(Metric.LATENCY)
+    merits = [blend(each, np.ones(2), np.ones(1), 1.0, goal).merit[0] for each in (whole, overrun)]
+    assert math.isfinite(merits[1])
+    assert merits[1] > merits[0] + 1
+
+
+def test_a_slower_mapping_keeps_a_bound_on_power() -> None:
+    """It needs no less energy, so no front of energy and cycles has it."""
+    layer = cases.NETWORK.layers[1]
+    space = tw.Space("one", cases.CHIP, (tw.Variable("GLB", tw.Field.X, (1.0, 2.0)),))
+    chip = space.chip((1,))
+    texts = (
+        "DRAM[W I O]: M4\nGLB[W I O]: K8 | M2@x\nRF[W I O]:",
+        "DRAM[W I O]: M4\nGLB[W I O]: K8 M2\nRF[W I O]:",
+    )
+    fast, slow = (tw.evaluate(layer.workload, chip, tw.parse_mapping(text)) for text in texts)
+    assert fast.cycles < slow.cycles
+    assert fast.energy_pj <= slow.energy_pj
+    watts = [cost.energy_pj / cost.cycles * chip.clock_ghz * 1e-3 for cost in (fast, slow)]
+    assert watts[0] > 1.01 * watts[1]
+    goal = Goal(Metric.LATENCY, ((Metric.POWER, sum(watts) / 2),))
+    with make_crew() as crew:
+        finisher = finishing.Finisher(space, [(layer, 1.0)], crew)
+        found = finisher.as_known(goal, (1,), [[fast.mapping, slow.mapping]])
+        least = finisher.as_known(Goal(Metric.POWER), (1,), [[fast.mapping, slow.mapping]])
+    assert found is not None
+    assert found.feasible
+    assert found.totals.cycles == slow.cycles
+    assert least is not None
+    assert least.totals.cycles == slow.cycles
 
 
 def test_totals() -> None:

@@ -6,7 +6,7 @@ Non-goals: choosing chips (`joint/study.py`), who maps (`joint/crew.py`).
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tilewright.errors import InfeasibleError
@@ -27,6 +27,8 @@ from tilewright.model.evaluate import evaluate, make_evaluator
 _MOST_PARTIAL = 4000
 """Combinations of mappings kept from layer to layer; the front of energy and cycles is thinned."""
 _SLACK = 1e-9
+_MOST_TURNS = 8
+"""How often a least power is bettered; it has settled after three or four."""
 SolveKey = tuple[Choice, int, str]
 
 
@@ -267,24 +269,53 @@ class Finisher:
         chip: Hardware,
         offers: Sequence[Sequence[tuple[Cost, bool]]],
     ) -> Point:
+        """The best of all choices of one offer a layer.
+
+        Power is at most P where energy less P for each cycle is at most 0: then a slower mapping
+        may be the better one, and the front is of that against cycles. Where power is minimised, P
+        is the least so far, until there is no less (Dinkelbach).
+        """
+
+        def best(power_w: float) -> Point:
+            per_cycle = power_w * 1e3 / chip.clock_ghz
+            points = self._combined(goal, choice, chip, offers, per_cycle)
+            return min(points, key=Point.key)
+
+        found = best(0.0)
+        limit = dict(goal.bounds).get(Metric.POWER)
+        if limit is not None:
+            found = min(found, best(limit), key=Point.key)
+        for _ in range(_MOST_TURNS if goal.objective is Metric.POWER else 0):
+            better = best(found.value)
+            if better.key() >= found.key():
+                break
+            found = better
+        return found
+
+    def _combined(
+        self,
+        goal: Goal,
+        choice: Choice,
+        chip: Hardware,
+        offers: Sequence[Sequence[tuple[Cost, bool]]],
+        per_cycle: float,
+    ) -> Iterator[Point]:
+        """Points on the front of cycles and of energy less `per_cycle`, in pJ, for each."""
         weights = [layer.repeat * weight for layer, weight in self.layers]
         pairs = [
-            [(w * cost.energy_pj, w * cost.cycles) for cost, _ in offer]
+            [(w * (c.energy_pj - per_cycle * c.cycles), w * c.cycles) for c, _ in offer]
             for w, offer in zip(weights, offers, strict=True)
         ]
         area = area_of(chip) or 0.0
-        found: Point | None = None
-        for energy, cycles, taken in combinations(pairs):
-            totals = Totals(energy, cycles, area, chip.clock_ghz)
+        bound = self._bound(goal, choice)
+        for _, cycles, taken in combinations(pairs):
             layers = tuple(
                 LayerChoice(layer, weight, *offer[at])
                 for (layer, weight), offer, at in zip(self.layers, offers, taken, strict=True)
             )
-            point = Point(goal, choice, chip, layers, totals, self._bound(goal, choice))
-            if found is None or point.key() < found.key():
-                found = point
-        assert found is not None
-        return found
+            energy = math.fsum(w * x.cost.energy_pj for w, x in zip(weights, layers, strict=True))
+            totals = Totals(energy, cycles, area, chip.clock_ghz)
+            yield Point(goal, choice, chip, layers, totals, bound)
 
     def _bound(self, goal: Goal, choice: Choice) -> float:
         """What no mappings on the chip undercut, in the objective's unit; 0 if not known."""

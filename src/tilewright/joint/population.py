@@ -18,7 +18,7 @@ Non-goals: when to stop, and the finish (`joint/study.py`).
 import base64
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -28,6 +28,7 @@ import jax
 import numpy as np
 
 from tilewright.ir.workload import Layer
+from tilewright.joint.blend import blend
 from tilewright.joint.genome import (
     FLOATS,
     Frame,
@@ -61,7 +62,6 @@ _SHARE_OF_LAYERS = 1 / 3
 """Of a network's layers, those whose mappings a round improves."""
 _FEW_LAYERS = 3
 _NOISE, _TEMPERATURE = 0.05, 0.01
-_STRAIN_UP, _STRAIN_DOWN, _STRAIN_ENDS = 1.35, 0.9, (0.02, 50.0)
 WORTHS = ((1e-3, 1.0), (0.1, 1.0), (0.3, 1.0), (1.0, 1.0), (1.0, 0.3), (1.0, 0.1), (1.0, 1e-3))
 """Of a relative saving of energy and of cycles: what mappings are chosen by, for every chip."""
 SLOW = ((1.0, -0.5), (1.0, -0.95))
@@ -145,7 +145,7 @@ class Population:
         energy: [layers, S], of one run.
         cycles: likewise.
         excess: likewise, used over usable.
-        strain: for each seat, how heavily each bound weighs on the choice of mappings.
+        worth: [2, S], what a relative saving of energy and of cycles is worth to each.
         shelves: of each layer, mappings that are known.
         noted: of the round that made it, what a journal needs to repeat it.
     """
@@ -156,7 +156,7 @@ class Population:
     energy: Numbers
     cycles: Numbers
     excess: Numbers
-    strain: list[dict[Metric, float]]
+    worth: Numbers
     shelves: list[Shelf]
     noted: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -187,7 +187,7 @@ class Population:
                 for g in self.genes
             ],
             "prices": [x.tolist() for x in (self.energy, self.cycles, self.excess)],
-            "strain": [{m.value: x for m, x in one.items()} for one in self.strain],
+            "worth": self.worth.tolist(),
             **self.noted,
         }
 
@@ -228,7 +228,7 @@ def population_of(
         energy,
         cycles,
         excess,
-        [{Metric(name): x for name, x in one.items()} for one in record["strain"]],
+        np.array(record["worth"]),
         [],
     )
     columns = [tuple(choice) for choice in record["columns"]]
@@ -344,18 +344,18 @@ def begin(  # noqa: PLR0913, PLR0917
 
     Raises: `StoppedError` if it was stopped.
     """
-    strain: list[dict[Metric, float]] = [{m: 1.0 for m, _ in goal.bounds} for goal in goals]
-    one = Totals(np.ones(1), np.ones(1), np.ones(1), 1.0)
-    worth = np.concatenate(
-        [
-            np.stack(goals[at].slopes(one, dict(strain[at])))
-            for at in (np.arange(COLUMNS) % len(goals)).tolist()
-        ],
-        axis=-1,
-    ).astype(FLOATS)
+    worth = _first_worth(goals)[:, np.arange(COLUMNS) % len(goals)].astype(FLOATS)
     batch = _Batch(starts[0], dict(enumerate(starts[1])), worth, FIRST_STEPS)
     random = np.random.default_rng([seed, 0, 1])
-    return _round(task, list(goals), strain, None, batch, (seed, 0), random, should_stop, on_sweep)
+    return _round(task, list(goals), None, batch, (seed, 0), random, should_stop, on_sweep)
+
+
+def _first_worth(goals: Sequence[Goal]) -> Numbers:
+    """[2, S], before anything is known."""
+    one = Totals(np.ones(1), np.ones(1), np.ones(1), 1.0)
+    return np.concatenate(
+        [np.stack(goal.slopes(one, {m: 1.0 for m, _ in goal.bounds})) for goal in goals], axis=-1
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,14 +393,7 @@ def run_round(  # noqa: PLR0913
     """
     random = np.random.default_rng([seed, number])
     seat_of = np.arange(COLUMNS) % now.seats
-    totals = task.totals(now.choices, now.energy, now.cycles)
-    worth = np.stack(
-        [
-            np.array(goal.slopes(_column(totals, seat), dict(now.strain[seat])))
-            for seat, goal in enumerate(now.goals)
-        ],
-        axis=-1,
-    )[:, seat_of].astype(FLOATS)
+    worth = now.worth[:, seat_of].astype(FLOATS)
     if starts is not None:
         choices, genes = starts[0], dict(enumerate(starts[1]))
     else:
@@ -411,10 +404,7 @@ def run_round(  # noqa: PLR0913
             for layer in _layers(task, now, worth, random)
         }
     batch = _Batch(choices, genes, worth, STEPS)
-    found = _round(
-        task, now.goals, now.strain, now, batch, (seed, number), random, should_stop, on_sweep
-    )
-    return _strained(task, found)
+    return _round(task, now.goals, now, batch, (seed, number), random, should_stop, on_sweep)
 
 
 def _layers(task: Task, now: Population, worth: Numbers, random: np.random.Generator) -> list[int]:
@@ -475,7 +465,6 @@ def shelve(shelf: Shelf | None, found: Found, round_: int) -> Shelf:
 def _round(  # noqa: PLR0913, PLR0917
     task: Task,
     goals: list[Goal],
-    strain: list[dict[Metric, float]],
     now: Population | None,
     batch: _Batch,
     seed: tuple[int, int],
@@ -497,15 +486,17 @@ def _round(  # noqa: PLR0913, PLR0917
     seen = _look(task, shelves, candidates, _worths(goals), should_stop)
     if on_sweep is not None:
         on_sweep(candidates, seen.totals, (seen.excess <= 1).all(axis=0))
-    kept = [swept(s, seen.at[i], seed[1]) for i, s in enumerate(shelves)]
-    fresh = _seated(task, goals, strain, now, shelves, seen, kept)
+    blends = {goal: _blended(task, shelves, seen, goal, goals.count(goal)) for goal in goals}
+    taken = [_taken(seen, blends.values(), index) for index in range(len(shelves))]
+    kept = [swept(s, at, seed[1]) for s, at in zip(shelves, taken, strict=True)]
+    fresh = _seated(task, goals, now, shelves, blends, kept)
     fresh.noted = {
         "columns": [list(choice) for choice in batch.choices],
         "offered": [
             _packed_genes(found[index].genes) if index in found else None
             for index in range(len(task.arrays))
         ],
-        "taken": [_packed(np.unique(at), np.int16) for at in seen.at],
+        "taken": [_packed(at, np.int16) for at in taken],
     }
     return fresh
 
@@ -603,30 +594,67 @@ def _look(
     return _Seen(choices, at, energy, cycles, excess, totals)
 
 
+@dataclass(frozen=True, slots=True)
+class _Offers:
+    """The best designs for a goal on some chips, C of them.
+
+    Attributes:
+        choices: the chips.
+        at: [layers, C], places on the shelves.
+        prices: [3, layers, C], energy, cycles and excess of one run of a layer.
+        merit: [C].
+        worth: [2, C], what savings of energy and of cycles are worth to each.
+    """
+
+    choices: list[Choice]
+    at: np.ndarray
+    prices: Numbers
+    merit: Numbers
+    worth: Numbers
+
+
+def _blended(task: Task, shelves: Sequence[Shelf], seen: _Seen, goal: Goal, seats: int) -> _Offers:
+    """Designs for a goal on the chips that are best for it by the worths that all are priced by."""
+    merits = goal.merit(seen.totals) + _overrun(seen.excess)
+    least = np.nan_to_num(merits, nan=np.inf).min(axis=0)
+    chosen = np.argsort(least, kind="stable")[: _OFFERS * seats]
+    choices = [seen.choices[at] for at in chosen.tolist()]
+    chips = task.sites.chips(choices)
+    prices = [price_uses(shelf.uses, *chips) for shelf in shelves]
+    areas, clock = task.sites.areas(choices), task.space.template.clock_ghz
+    best = blend(prices, task.weights, areas, clock, goal)
+    rows = np.arange(len(choices))
+    of_each = [[part[at, rows] for part in each] for each, at in zip(prices, best.at, strict=True)]
+    by_kind = np.array(of_each, dtype=float).swapaxes(0, 1)
+    return _Offers(choices, best.at, by_kind, best.merit, best.worth)
+
+
+def _taken(seen: _Seen, offers: Iterable[_Offers], layer: int) -> np.ndarray:
+    """Places on a layer's shelf of all that was the best for something."""
+    found = [seen.at[layer].ravel(), *(each.at[layer] for each in offers)]
+    return np.unique(np.concatenate(found))
+
+
 def _seated(  # noqa: PLR0913, PLR0917
     task: Task,
     goals: list[Goal],
-    strain: list[dict[Metric, float]],
     now: Population | None,
     shelves: Sequence[Shelf],
-    seen: _Seen,
+    offers: dict[Goal, _Offers],
     kept: list[Shelf],
 ) -> Population:
     """For every goal the best designs on different chips, as many as it has seats."""
-    over = _overrun(seen.excess)
     old = None if now is None else _own_merits(task, now)
-    parts: dict[int, tuple[Choice, list[Genes], np.ndarray]] = {}
+    parts: dict[int, tuple[Choice, list[Genes], np.ndarray, np.ndarray]] = {}
     for goal in dict.fromkeys(goals):
         seats = [seat for seat, other in enumerate(goals) if other == goal]
-        merits = np.nan_to_num(goal.merit(seen.totals) + over, nan=np.inf)
-        worth = merits.argmin(axis=0)
-        least = merits[worth, np.arange(len(seen.choices))]
-        offers = [(float(least[c]), 1, int(c)) for c in np.argsort(least, kind="stable")[:_OFFERS]]
+        new = offers[goal]
+        ranked = [(float(merit), 1, at) for at, merit in enumerate(new.merit)]
         if now is not None and old is not None:
-            offers += [(float(old[seats[0], seat]), 0, seat) for seat in range(now.seats)]
+            ranked += [(float(old[seats[0], seat]), 0, seat) for seat in range(now.seats)]
         best: dict[Choice, tuple[int, int]] = {}
-        for _, kind, place in sorted(offers):
-            choice = seen.choices[place] if kind or now is None else now.choices[place]
+        for _, kind, place in sorted(ranked):
+            choice = new.choices[place] if kind or now is None else now.choices[place]
             best.setdefault(choice, (kind, place))
             if len(best) == len(seats):
                 break
@@ -634,25 +662,22 @@ def _seated(  # noqa: PLR0913, PLR0917
         for number, seat in enumerate(seats):
             choice, (kind, place) = found[number % len(found)]
             if kind or now is None:
-                parts[seat] = (choice, *_from_shelves(shelves, seen, int(worth[place]), place))
+                genes = [
+                    s.genes.take([at]) for s, at in zip(shelves, new.at[:, place], strict=True)
+                ]
+                parts[seat] = (choice, genes, new.prices[:, :, place], new.worth[:, place])
             else:
-                parts[seat] = (choice, *_from_seat(now, place))
+                parts[seat] = (choice, *_from_seat(now, place), now.worth[:, place])
     ordered = [parts[seat] for seat in range(len(goals))]
     prices = np.stack([part[2] for part in ordered], axis=-1)  # [3, layers, S]
     genes = [join_genes([part[1][at] for part in ordered]) for at in range(len(shelves))]
     choices = [part[0] for part in ordered]
-    return Population(goals, choices, genes, prices[0], prices[1], prices[2], strain, kept)
+    worth = np.stack([part[3] for part in ordered], axis=-1)
+    return Population(goals, choices, genes, *prices, worth, kept)
 
 
-_OFFERS = 64
-
-
-def _from_shelves(
-    shelves: Sequence[Shelf], seen: _Seen, worth: int, chip: int
-) -> tuple[list[Genes], np.ndarray]:
-    genes = [s.genes.take([seen.at[i, worth, chip]]) for i, s in enumerate(shelves)]
-    each = (seen.energy, seen.cycles, seen.excess)
-    return genes, np.stack([x[:, worth, chip] for x in each])
+_OFFERS = 3
+"""Chips for each seat of a goal whose layers are chosen anew, finer than by the few worths."""
 
 
 def _from_seat(now: Population, seat: int) -> tuple[list[Genes], np.ndarray]:
@@ -696,24 +721,6 @@ def _stepped(space: Space, choice: Choice, random: np.random.Generator) -> Choic
     return tuple(found)
 
 
-def _strained(task: Task, now: Population) -> Population:
-    """Bounds that are broken weigh more from now on, those that are kept a little less."""
-    totals = task.totals(now.choices, now.energy, now.cycles)
-    low, high = _STRAIN_ENDS
-    strain: list[dict[Metric, float]] = []
-    for seat, goal in enumerate(now.goals):
-        broken = goal.excess(_column(totals, seat))
-        strain.append(
-            {
-                metric: float(
-                    np.clip(weight * (_STRAIN_UP if metric in broken else _STRAIN_DOWN), low, high)
-                )
-                for metric, weight in now.strain[seat].items()
-            }
-        )
-    return replace(now, strain=strain)
-
-
 def with_goals(task: Task, now: Population, goals: Sequence[Goal]) -> Population:
     """Seats for other goals, each with the best of the designs that there are."""
     totals = task.totals(now.choices, now.energy, now.cycles)
@@ -728,5 +735,5 @@ def with_goals(task: Task, now: Population, goals: Sequence[Goal]) -> Population
         energy=now.energy[:, at],
         cycles=now.cycles[:, at],
         excess=now.excess[:, at],
-        strain=[{m: 1.0 for m, _ in goal.bounds} for goal in goals],
+        worth=_first_worth(goals),
     )

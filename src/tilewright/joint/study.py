@@ -61,7 +61,7 @@ from tilewright.mapper.processes import stop_on_interrupt
 SEATS = 16
 EVALUATIONS = 10_000_000
 """Mappings priced by a study that is bounded by nothing else."""
-FORMAT = 2
+FORMAT = 3
 _SEARCH_SHARE = 0.5
 """Of a stage's time; the rest is for its finish."""
 _RESERVE = 0.02
@@ -636,7 +636,7 @@ class _Work:
         for number, (goal, seat) in enumerate(chosen):
             left = (ends - time.monotonic()) / (len(chosen) - number)
             choice = now.choices[seat]
-            drafts = self._drafts(now, seat, whole=not self._halted())
+            drafts = drafts_of(self.task, now, seat, whole=not self._halted())
             if self.stop.is_set() or left < _LEAST_SECONDS:
                 point = finisher.as_known(goal, choice, drafts)
             else:
@@ -667,30 +667,9 @@ class _Work:
             return list(first.values())
         keys: dict[int, tuple[float, ...]] = {}
         for choice, seat in first.items():
-            point = finisher.as_known(goal, choice, self._drafts(now, seat, whole=False))
+            point = finisher.as_known(goal, choice, drafts_of(self.task, now, seat, whole=False))
             keys[seat] = (math.inf,) if point is None else point.key()
         return sorted(keys, key=lambda seat: (keys[seat], seat))
-
-    def _drafts(self, now: Population, seat: int, *, whole: bool) -> list[list[Mapping_]]:
-        """Mappings for every layer: the seat's, and with `whole` the best ones on the shelf."""
-        choice = now.choices[seat]
-        task = self.task
-        chip = task.space.chip(choice)
-        _, present = task.space.levels(choice)
-        chips = task.sites.chips([choice])
-        found: list[list[Mapping_]] = []
-        for index, (layer, _) in enumerate(task.layers):
-            offers = [now.genes[index].take([seat])] if now.excess[index, seat] <= 1 else []
-            if whole:
-                shelf = now.shelves[index]
-                at, _, _, excess = best_for(shelf.uses, *chips, WORTHS)
-                places = np.unique(at[excess <= 1])
-                offers += [shelf.genes.take([place]) for place in places]
-            made = [
-                as_mapping(genes, 0, layer.workload, chip, present, task.frame) for genes in offers
-            ]
-            found.append(list(dict.fromkeys(made)))
-        return found
 
     def _report(self, stage: str, now: Population | None) -> None:
         best: float | None = None
@@ -715,6 +694,25 @@ def evaluations_of_start(task: Task, *, relaxed: bool = False) -> int:
 def warm(task: Task, starts: Columns) -> None:
     """Compile what a search runs."""
     price_on(task, 0, starts[1][0], task.sites.site(starts[0]))
+
+
+def drafts_of(task: Task, now: Population, seat: int, *, whole: bool) -> list[list[Mapping_]]:
+    """Mappings for every layer: the seat's, and with `whole` the best ones on the shelf."""
+    choice = now.choices[seat]
+    chip = task.space.chip(choice)
+    _, present = task.space.levels(choice)
+    chips = task.sites.chips([choice])
+    found: list[list[Mapping_]] = []
+    for index, (layer, _) in enumerate(task.layers):
+        offers = [now.genes[index].take([seat])] if now.excess[index, seat] <= 1 else []
+        if whole:
+            shelf = now.shelves[index]
+            at, _, _, excess = best_for(shelf.uses, *chips, WORTHS)
+            places = np.unique(at[excess <= 1])
+            offers += [shelf.genes.take([place]) for place in places]
+        made = [as_mapping(genes, 0, layer.workload, chip, present, task.frame) for genes in offers]
+        found.append(list(dict.fromkeys(made)))
+    return found
 
 
 def seated(task: Task, now: Population, found: Sequence[Point], round_: int) -> Population:
