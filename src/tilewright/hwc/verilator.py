@@ -76,7 +76,8 @@ def build(config: HwcConfig, *, trace: bool = False, learn_from: Path | None = N
     """
     if shutil.which("verilator") is None:
         what = "Verilator is not installed"
-        raise MissingToolError(Problem(what, "apt-get install verilator, or a small layer without"))
+        fix = "apt-get install verilator; a layer of 3,000 steps needs only --simulator amaranth"
+        raise MissingToolError(Problem(what, fix))
     folder = cache_folder("hwc") / _key(config, trace=trace)
     profiled, plain = folder / _PROFILED, folder / _PROGRAM
     if profiled.is_file():
