@@ -16,12 +16,20 @@ import pytest
 from hwc_cases import Case, draw_case
 
 from tilewright.cli.main import run as run_command
-from tilewright.errors import InfeasibleError, InputError, MissingToolError, SimulationError
+from tilewright.errors import (
+    InfeasibleError,
+    InputError,
+    MissingToolError,
+    Problem,
+    SimulationError,
+)
+from tilewright.hwc import verilator
 from tilewright.hwc.baseline import baseline_words, baseline_words_16
 from tilewright.hwc.config import CONFIGS, HwcConfig, load_config
 from tilewright.hwc.convolution import fit_widths, read_convolution
 from tilewright.hwc.program import Program, lower
-from tilewright.hwc.simulate import Memories, Run, simulate
+from tilewright.hwc.reference import random_tensors
+from tilewright.hwc.simulate import Job, Memories, Run, simulate
 from tilewright.hwc.study import crop_plan, plan_layer, run_baseline, study_layer
 from tilewright.ir.mapping import parse_mapping
 from tilewright.ir.workload import Workload, conv2d, einsum
@@ -418,6 +426,61 @@ def test_the_verilog_is_clean(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@needs_verilator
+@pytest.mark.slow
+def test_a_program_with_a_profile_does_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And if the compiler cannot use one, the program is built without, and does the same, too."""
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.setattr(verilator, "PROFILED_STEPS", 1)
+    compiled, program = verilator._compile, case_of(SMALL, SPILLS).program
+
+    def refuse(made: Path, flags: str = "", link: str = "") -> None:
+        if flags:
+            raise MissingToolError(Problem("no profile", ""))
+        compiled(made, flags, link)
+
+    with patch.object(verilator, "_compile", refuse):
+        plain = simulate(program, TINY, simulator="verilator")
+    assert [path.name for path in tmp_path.glob("hwc/*/*")] == ["Vtestbench"]
+    assert plain.is_correct
+    assert simulate(program, TINY, simulator="verilator") == plain
+    assert (next(tmp_path.glob("hwc/*")) / "Vtestbench-profiled").is_file()
+
+
+MAKEFILE = """\
+Vtestbench: main.o
+\t$(CXX) $(LDFLAGS) -o $@ $^
+main.o: main.cpp
+\t$(CXX) $(OPT_FAST) -c -o $@ $<
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("g++") is None or shutil.which("make") is None, reason="g++ or make is missing"
+)
+@pytest.mark.parametrize(("ends_with", "is_built"), [(0, True), (5, False)])
+def test_a_profile_is_learnt_or_given_up(tmp_path: Path, ends_with: int, is_built: bool) -> None:
+    """A program that fails at its lesson leaves nothing that a plain build would take for made."""
+    (tmp_path / "Vtestbench.mk").write_text(MAKEFILE, encoding="utf-8")
+    (tmp_path / "main.cpp").write_text(f"int main() {{ return {ends_with}; }}", encoding="utf-8")
+    assert verilator._compile_twice(tmp_path, tmp_path / "lesson") is is_built
+    assert (tmp_path / "Vtestbench").is_file() is is_built
+    assert not list(tmp_path.glob("*.o"))
+    assert list(tmp_path.glob("*.gcda"))
+
+
+def test_only_long_jobs_are_worth_a_profile(tmp_path: Path) -> None:
+    program = case_of(SMALL, SPILLS).program
+    tensors = random_tensors(program.convolution, TINY.data_bits, 0)
+    job = Job(program, TINY, tensors, Memories())
+    assert verilator._lesson(job, None, str(tmp_path)) is None
+    with patch.object(verilator, "PROFILED_STEPS", program.steps_taken):
+        assert verilator._lesson(job, None, str(tmp_path)) == tmp_path / "lesson"
+        assert verilator._lesson(job, tmp_path / "wave.vcd", str(tmp_path)) is None
+
+
 REAL = (
     "vgg16:conv3_2",
     "alexnet:conv1",
@@ -442,3 +505,37 @@ def test_layers_of_real_networks(name: str) -> None:
         assert study.agrees
     assert still.run.cycles == pytest.approx(still.plan.model_cycles, rel=0.05)
     assert stalled.run.cycles > still.run.cycles
+
+
+@needs_verilator
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["conv2", "conv3"])
+def test_long_layers_of_alexnet_whole(name: str) -> None:
+    """56 and 37 million steps; `make hwc-bandwidth` runs the other three whole, too."""
+    plan = plan_layer(load_layer(f"alexnet:{name}"), CONFIGS["small"])
+    study = study_layer(plan, simulator="verilator", most_steps=plan.steps)
+    assert not study.cropped
+    assert study.run.is_correct
+    assert study.agrees
+    assert study.run.cycles == pytest.approx(plan.model_cycles, rel=0.05)
+
+
+BUSY_LAYERS = (
+    "vgg16:conv1_1",
+    "mobilenetv2:features.1.conv.1",
+    "mobilenetv2:features.2.conv.0.0",
+    "mobilenetv2:features.3.conv.0.0",
+)
+
+
+@needs_verilator
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUSY_LAYERS)
+def test_two_tiles_of_sums_keep_the_multipliers_busy(name: str) -> None:
+    """With few products for a result, one tile of sums waits for its transfer; two do not."""
+    one, two = (plan_layer(load_layer(name), CONFIGS[block]) for block in ("small", "steady"))
+    assert one.steps / one.model_cycles < 0.9
+    study = study_layer(two, simulator="verilator", most_steps=300_000)
+    assert study.run.is_correct
+    assert study.agrees
+    assert study.utilization >= 0.99

@@ -42,7 +42,7 @@ FAILED = 1
 def hwc_command(  # noqa: PLR0913, PLR0917
     layer: LayerArgument,
     config: Annotated[
-        str, typer.Option(help="The block: a name (small, wide, 1KiB … 16KiB) or a YAML file.")
+        str, typer.Option(help="The block: small, steady, planes, wide, 1KiB … 16KiB, or a file.")
     ] = "small",
     mapping: Annotated[
         str | None, typer.Option(help="The schedule: a file or the text; found if left out.")

@@ -6,7 +6,7 @@ Non-goals: the RTL (`hwc/rtl`), and what a mapping needs of a block (`hwc/progra
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tilewright.errors import InputError, Problem, did_you_mean
@@ -160,11 +160,15 @@ CONFIGS = {
     for config in (
         _TINY,
         _named("small", 4096),
+        replace(_named("steady", 4096), doubled="IWO"),
+        HwcConfig("planes", 1024, 128, 448, pixels=4, doubled="IWO", loops=12),
         HwcConfig("wide", 512, 512, 1024, channels=2, lanes=4, pixels=2, doubled="IWO", loops=12),
         *(_named(f"{kib}KiB", 1024 * kib) for kib in (1, 2, 4, 8, 16)),
     )
 }
-"""Blocks that have a name. `small` is the one to start with."""
+"""Blocks that have a name. `small` is the one to start with; `steady` is as large and holds two
+smaller tiles of sums, so that no transfer makes it wait; `planes` works on pixels, for layers that
+have one input and one output channel in a group."""
 
 
 def load_config(name: str) -> HwcConfig:

@@ -2,7 +2,8 @@
 // named first, writes results to the file named second and counters to standard output.
 //
 // Job, as 32-bit words: registers, input words, weight words, output words, latency, stall percent,
-// dead port, seed, patience, biases; then the registers, inputs, weights and biases themselves.
+// dead port, seed, patience, biases, cycles after which it ends (0: when done); then the registers,
+// inputs, weights and biases themselves.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -58,10 +59,12 @@ struct Given {
 // What it told: bits, and the addresses that each reader is asked for.
 enum { DONE = 1, ASK = 2, ANSWER_READY = 32, PUT = 512, IS_RESULT = 1024 };
 
+enum { HEAD = 11 };
+
 struct Memories {
   std::vector<int32_t> job;
   int32_t registers, outputs, latency, stall;
-  uint64_t patience;
+  uint64_t patience, most_cycles;
   Random random;
   std::vector<int32_t> sums, results;
   Reader readers[4];
@@ -73,10 +76,10 @@ struct Memories {
 
   explicit Memories(const char *name)
       : job(read_words(name)), registers(job[0]), outputs(job[3]), latency(job[4]), stall(job[5]),
-        patience((uint32_t)job[8]),
+        patience((uint32_t)job[8]), most_cycles(job[10] ? (uint32_t)job[10] : UINT64_MAX),
         random{0x9E3779B97F4A7C15ull ^ ((uint64_t)(uint32_t)job[7] << 20)}, sums(job[3], 0),
         results(job[3], INT32_MIN) {
-    const int32_t *values = job.data() + 10, inputs = job[1], weights = job[2], dead = job[6];
+    const int32_t *values = job.data() + HEAD, inputs = job[1], weights = job[2], dead = job[6];
     readers[0] = {values + registers, dead == 1};
     readers[1] = {values + registers + inputs, dead == 2};
     readers[2] = {sums.data(), dead == 3};
@@ -90,7 +93,7 @@ struct Memories {
     loading++;
     given = Given{};
     if (loading < registers) {
-      given.bits = LOAD, given.number = loading, given.value = job[10 + loading];
+      given.bits = LOAD, given.number = loading, given.value = job[HEAD + loading];
     } else {
       given.bits = START;
     }
@@ -115,7 +118,7 @@ struct Memories {
                  int32_t put) {
     if (moved || steps != last_steps) last_sign = cycle - 1;
     last_steps = steps;
-    if (told & DONE || cycle - last_sign >= patience) {
+    if (told & DONE || cycle - last_sign >= patience || cycle >= most_cycles) {
       stopped = true;
       return;
     }
