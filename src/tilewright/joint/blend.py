@@ -100,9 +100,9 @@ def _swept(
     least_worth: float,
 ) -> Blend:
     """The best of the directions."""
-    scales = [sum(part[i].min(axis=0) for part in parts) for i in (0, 1)]
-    count = len(scales[0])
-    columns = np.arange(count)
+    scales = [np.sum([part[i].min(axis=0) for part in parts], axis=0) for i in (0, 1)]
+    count = scales[0].shape[0]
+    columns = np.arange(count, dtype=np.intp)
     angles = np.repeat(np.linspace(*_ENDS, _FIRST)[:, None], count, axis=1)
     width = (_ENDS[1] - _ENDS[0]) / (_FIRST - 1)
     least = np.full(count, np.inf)
@@ -132,7 +132,7 @@ def _chosen(
     """For every direction and chip, [K, C], the mapping of each layer, and totals."""
     places: list[np.ndarray] = []
     totals = [np.zeros_like(worths[0]), np.zeros_like(worths[0])]
-    columns = np.arange(worths[0].shape[1])
+    columns = np.arange(worths[0].shape[1], dtype=np.intp)
     for (energy, cycles), fit in zip(parts, fits, strict=True):
         costs = worths[0][:, None] * energy + worths[1][:, None] * cycles
         at = np.where(fit, costs, np.inf).argmin(axis=1)
@@ -149,9 +149,9 @@ def _swapped(
     merit_of: MeritOf,
 ) -> Blend:
     """The design with the mapping of one layer exchanged, if that is better."""
-    columns = np.arange(now.at.shape[1])
+    columns = np.arange(now.at.shape[1], dtype=np.intp)
     own = [(e[at, columns], c[at, columns]) for (e, c), at in zip(parts, now.at, strict=True)]
-    energy, cycles = (sum(each[i] for each in own) for i in (0, 1))
+    energy, cycles = (np.sum([each[i] for each in own], axis=0) for i in (0, 1))
     best, least = now.at.copy(), now.merit.copy()
     for layer, ((e, c), fit) in enumerate(zip(parts, fits, strict=True)):
         merits = merit_of(energy - own[layer][0] + e, cycles - own[layer][1] + c)

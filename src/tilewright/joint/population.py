@@ -673,7 +673,7 @@ def _seated(  # noqa: PLR0913, PLR0917
     genes = [join_genes([part[1][at] for part in ordered]) for at in range(len(shelves))]
     choices = [part[0] for part in ordered]
     worth = np.stack([part[3] for part in ordered], axis=-1)
-    return Population(goals, choices, genes, *prices, worth, kept)
+    return Population(goals, choices, genes, prices[0], prices[1], prices[2], worth, kept)
 
 
 _OFFERS = 3
