@@ -492,6 +492,16 @@ def test_a_blend_is_nearly_the_best_of_all_choices(goal: Goal) -> None:
     assert met >= 40
 
 
+def test_where_nothing_bounds_latency_slower_is_not_better() -> None:
+    """Power is energy over time: the least of it alone would be the slowest of all mappings."""
+    fast_and_slow = (np.array([[1.0e9], [1.1e9]]), np.array([[1e5], [2e5]]), np.ones((2, 1)))
+    goals = (Goal(Metric.POWER), Goal(Metric.POWER, ((Metric.LATENCY, 1.0),)))
+    free, bounded = (blend([fast_and_slow], np.ones(1), np.ones(1), 1.0, goal) for goal in goals)
+    assert free.at.tolist() == [[0]]
+    assert bounded.at.tolist() == [[1]]
+    assert free.merit[0] == pytest.approx(float(goals[0].merit(Totals(1e9, 1e5, 1.0, 1.0))))
+
+
 def test_a_blend_says_what_savings_are_worth() -> None:
     """Where only latency counts energy is worth next to nothing; where power binds, both count."""
     offers = offers_of(np.random.default_rng(1), layers=4, count=7)
@@ -530,7 +540,8 @@ def test_a_slower_mapping_keeps_a_bound_on_power() -> None:
     with make_crew() as crew:
         finisher = finishing.Finisher(space, [(layer, 1.0)], crew)
         found = finisher.as_known(goal, (1,), [[fast.mapping, slow.mapping]])
-        least = finisher.as_known(Goal(Metric.POWER), (1,), [[fast.mapping, slow.mapping]])
+        slowest = Goal(Metric.POWER, ((Metric.LATENCY, 1.0),))
+        least = finisher.as_known(slowest, (1,), [[fast.mapping, slow.mapping]])
     assert found is not None
     assert found.feasible
     assert found.totals.cycles == slow.cycles

@@ -11,7 +11,8 @@ Non-goals: what stands on the shelves (`joint/shelf.py`), which chips (`joint/po
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -79,15 +80,27 @@ def blend(
         for w, (energy, cycles, _) in zip(weights, prices, strict=True)
     ]
 
-    def merit_of(energy: Numbers, cycles: Numbers) -> Numbers:
+    def merits(goal: Goal, energy: Numbers, cycles: Numbers) -> Numbers:
         found = goal.merit(Totals(energy, cycles, areas, clock_ghz)) + over
         return np.where(np.isfinite(found), found, np.inf)
 
-    least_worth = _SLOWEST if goal.objective is Metric.POWER else _LEAST
-    best = _swept(parts, fits, merit_of, least_worth)
+    wanted = goal_of_mappings(goal)
+    merit_of = partial(merits, wanted)
+    best = _swept(parts, fits, merit_of, _SLOWEST if wanted.objective is Metric.POWER else _LEAST)
     for _ in range(_SWAPS):
         best = _swapped(best, parts, fits, merit_of)
-    return best
+    return best if wanted is goal else replace(best, merit=merits(goal, *_totals(best, parts)))
+
+
+def goal_of_mappings(goal: Goal) -> Goal:
+    """What mappings on a chip are chosen for.
+
+    That is the goal, unless power is minimised and nothing bounds the latency: then the slower the
+    better, without end, and the least energy is taken.
+    """
+    if goal.objective is Metric.POWER and Metric.LATENCY not in dict(goal.bounds):
+        return replace(goal, objective=Metric.ENERGY)
+    return goal
 
 
 MeritOf = Callable[[Numbers, Numbers], Numbers]
@@ -142,6 +155,14 @@ def _chosen(
     return np.stack(places), totals[0], totals[1]
 
 
+def _totals(design: Blend, parts: Sequence[tuple[Numbers, Numbers]]) -> tuple[Numbers, Numbers]:
+    """Energy and cycles on every chip."""
+    columns = np.arange(design.at.shape[1], dtype=np.intp)
+    own = [[part[at, columns] for part in both] for both, at in zip(parts, design.at, strict=True)]
+    energy, cycles = np.sum(own, axis=0)
+    return energy, cycles
+
+
 def _swapped(
     now: Blend,
     parts: Sequence[tuple[Numbers, Numbers]],
@@ -151,7 +172,7 @@ def _swapped(
     """The design with the mapping of one layer exchanged, if that is better."""
     columns = np.arange(now.at.shape[1], dtype=np.intp)
     own = [(e[at, columns], c[at, columns]) for (e, c), at in zip(parts, now.at, strict=True)]
-    energy, cycles = (np.sum([each[i] for each in own], axis=0) for i in (0, 1))
+    energy, cycles = _totals(now, parts)
     best, least = now.at.copy(), now.merit.copy()
     for layer, ((e, c), fit) in enumerate(zip(parts, fits, strict=True)):
         merits = merit_of(energy - own[layer][0] + e, cycles - own[layer][1] + c)

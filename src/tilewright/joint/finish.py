@@ -272,8 +272,8 @@ class Finisher:
         """The best of all choices of one offer a layer.
 
         Power is at most P where energy less P for each cycle is at most 0: then a slower mapping
-        may be the better one, and the front is of that against cycles. Where power is minimised, P
-        is the least so far, until there is no less (Dinkelbach).
+        may be the better one, and the front is of that against cycles. Where power is minimised and
+        latency bounded, P is the least so far, until there is no less (Dinkelbach).
         """
 
         def best(power_w: float) -> Point:
@@ -282,10 +282,12 @@ class Finisher:
             return min(points, key=Point.key)
 
         found = best(0.0)
-        limit = dict(goal.bounds).get(Metric.POWER)
+        bounds = dict(goal.bounds)
+        limit = bounds.get(Metric.POWER)
         if limit is not None:
             found = min(found, best(limit), key=Point.key)
-        for _ in range(_MOST_TURNS if goal.objective is Metric.POWER else 0):
+        slower_counts = goal.objective is Metric.POWER and Metric.LATENCY in bounds
+        for _ in range(_MOST_TURNS if slower_counts else 0):
             better = best(found.value)
             if better.key() >= found.key():
                 break
