@@ -37,7 +37,7 @@ import numpy as np
 
 from tilewright.joint.crew import make_crew
 from tilewright.joint.finish import Finisher
-from tilewright.joint.genome import FLOATS, Genes, as_mapping, drawn, join_genes
+from tilewright.joint.genome import FLOATS, Genes, as_genes, as_mapping, drawn, join_genes
 from tilewright.joint.goal import Goal, Metric, Totals
 from tilewright.joint.local import price_genes
 from tilewright.joint.population import (
@@ -554,8 +554,8 @@ OUR_SEATS = 16
 OUR_LATENCIES = (0.1, 0.5, 2.0, 8.0)
 OUR_AREAS = (0.15, 0.5, 1.5, 8.0)
 """Seconds and mm²: bounds of the seats that look for a front."""
-OUR_MAPPED_AT, OUR_LAYER_S = 0.6, 0.4
-"""When the optimal mapper is asked, as a share of the time, and its seconds for a layer."""
+OUR_MAPPED_AT, OUR_MAPPED_SHARE, OUR_LAYER_S = 0.6, 0.2, 0.4
+"""When the optimal mapper is asked and for how long, of all time, and its seconds for a layer."""
 
 
 def our_goals(goal: Goal) -> list[Goal]:
@@ -605,12 +605,19 @@ def _mapped(bench: Bench, now: Population, number: int) -> Population:
     task = bench.task
     own = [seat for seat in range(now.seats) if now.goals[seat] == bench.goal]
     seat = own[int(np.argmin(now.merits(task)[own]))]
-    drafts = drafts_of(task, now, seat, whole=True)
+    choice = now.choices[seat]
+    late = bench.spent + OUR_MAPPED_SHARE * bench.seconds
     with make_crew() as crew:
         finisher = Finisher(task.space, task.layers, crew, OUR_LAYER_S)
-        finisher.solve([now.choices[seat]], [Objective.ENERGY], lambda: bench.spent > bench.seconds)
-        point = finisher.as_known(bench.goal, now.choices[seat], drafts)
-    return now if point is None else seated(task, now, [point], number)
+        finisher.solve([choice], [Objective.ENERGY], lambda: bench.spent > late)
+        point = finisher.as_known(bench.goal, choice, drafts_of(task, now, seat, whole=True))
+    if point is None:
+        return now
+    mapped = [
+        as_genes(x.cost.mapping, x.layer.workload, task.space, task.frame) for x in point.layers
+    ]
+    bench.offer([choice], mapped)
+    return seated(task, now, [point], number)
 
 
 def finish_locally(bench: Bench, elite: Sequence[Start], seed: int) -> None:

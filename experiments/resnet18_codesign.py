@@ -51,7 +51,7 @@ REPORT = Path(__file__).parents[1] / "docs" / "resnet18-codesign.md"
 WHAT_IT_SAYS = """\
 ## What the run of November 2026 says
 
-Within the bounds ours is 1.91 times faster than the best rival, TPE, where 1.7 was asked, and 1.10
+Within the bounds ours is 1.90 times faster than the best rival, TPE, where 1.7 was asked, and 1.10
 times what no chip of the space undercuts. Its hypervolume is the largest in all five seeds, almost
 twice that of the next.
 
