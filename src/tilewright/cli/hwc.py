@@ -20,7 +20,6 @@ from tilewright.cli.options import (
 )
 from tilewright.cli.output import (
     check_report,
-    output_width,
     print_json,
     print_problem,
     print_report,
@@ -128,7 +127,7 @@ def hwc_command(  # noqa: PLR0913, PLR0917
     else:
         from tilewright.report.hwc import study_report
 
-        print_report(study_report(study, output_width()))
+        print_report(study_report(study))
     if report is not None:
         write_report(report, document)
     return code
@@ -146,7 +145,7 @@ def _show_plan(plan: Plan, document: dict[str, object], *, as_json: bool) -> Non
         return
     from tilewright.report.hwc import plan_report
 
-    print_report(plan_report(plan, output_width()))
+    print_report(plan_report(plan))
 
 
 def _write_verilog(block: HwcConfig, folder: Path) -> dict[str, object]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tilewright.analysis.difference import Change, Comparison, LayerChange, PartChange
-from tilewright.report.tables import duration, energy
+from tilewright.report.tables import duration, energy, figures_table
 
 MOST_ROWS = 12
 """Rows of a table at most; what is left out is counted below it."""
@@ -39,13 +39,6 @@ def comparison_report(comparison: Comparison) -> RenderableType:
         found = list(section)
         parts += [*found, Text("")] if found else []
     return Group(*parts[:-1])
-
-
-def _table(*columns: str) -> Table:
-    table = Table(header_style="bold", box=None)
-    for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
-    return table
 
 
 def share(change: Change) -> str:
@@ -90,7 +83,7 @@ _LABELS = {
 def _totals(comparison: Comparison) -> Iterator[RenderableType]:
     if not comparison.totals:
         return
-    table = _table("total", "A", "B", "change")
+    table = figures_table("total", "A", "B", "change")
     for key, change in comparison.totals.items():
         figures = (_figure(key, change.a), _figure(key, change.b))
         table.add_row(_LABELS[key], *figures, share(change))
@@ -109,7 +102,7 @@ def _parts(comparison: Comparison) -> Iterator[RenderableType]:
         return
     with_tiles = any(part.tile_words.a is not None for part in changed)
     head = ("energy by level", "A", "B", "change", "by words", "by price", "words A", "words B")
-    table = _table(*head, *(("tile A", "tile B") if with_tiles else ()))
+    table = figures_table(*head, *(("tile A", "tile B") if with_tiles else ()))
     for part in changed[:MOST_ROWS]:
         table.add_row(*_part_row(part, with_tiles))
     yield table
@@ -140,7 +133,7 @@ def _layers(comparison: Comparison) -> Iterator[RenderableType]:
         yield from _waterfall(comparison.layers)
         return
     head = ("layer", "×", "energy A", "energy B", "change", "cycles A", "cycles B", "change")
-    table = _table(*head, "set by")
+    table = figures_table(*head, "set by")
     changed = [layer for layer in comparison.layers if not _is_alike(layer)]
     for layer in changed[:MOST_ROWS]:
         pj, cycles = layer.figures["energy_pj"], layer.figures["cycles"]
@@ -168,7 +161,7 @@ def _is_alike(layer: LayerChange) -> bool:
 
 def _waterfall(layers: tuple[LayerChange, ...]) -> Iterator[RenderableType]:
     for layer in layers:
-        table = _table("cycles", "A", "B", "change")
+        table = figures_table("cycles", "A", "B", "change")
         for name, change in layer.waterfall.items():
             marks = [name == bound for bound in layer.bound]
             figures = [
@@ -183,7 +176,7 @@ def _points(comparison: Comparison) -> Iterator[RenderableType]:
     if not comparison.points:
         return
     keys = list(comparison.points[0][1])
-    table = _table(
+    table = figures_table(
         "at", *(f"{_LABELS[key]} {side}" for key in keys for side in ("A", "B", "change"))
     )
     for at, figures in comparison.points:
@@ -200,7 +193,7 @@ def _points(comparison: Comparison) -> Iterator[RenderableType]:
 def _figures(comparison: Comparison) -> Iterator[RenderableType]:
     if not comparison.figures:
         return
-    table = _table("figure", "A", "B", "change")
+    table = figures_table("figure", "A", "B", "change")
     for name, change in comparison.figures[:MOST_ROWS]:
         sides = ("–" if value is None else f"{value:,.6g}" for value in (change.a, change.b))
         table.add_row(Text(name), *sides, share(change))
@@ -211,7 +204,7 @@ def _figures(comparison: Comparison) -> Iterator[RenderableType]:
 def _settings(comparison: Comparison) -> Iterator[RenderableType]:
     if not comparison.settings:
         return
-    table = _table("said otherwise", "A", "B")
+    table = figures_table("said otherwise", "A", "B")
     for setting in comparison.settings:
         table.add_row(*(Text(text) for text in (setting.name, setting.a, setting.b)))
     yield table

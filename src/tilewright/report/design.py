@@ -17,7 +17,7 @@ from tilewright.ir.mapping import format_mapping
 from tilewright.ir.quantity import format_bytes
 from tilewright.mapper.design import DesignPoint, DesignResult
 from tilewright.mapper.result import Status
-from tilewright.report.tables import energy
+from tilewright.report.tables import energy, figures_table
 
 WIDTH, HEIGHT = 760, 480
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 24, 54, 56
@@ -54,15 +54,8 @@ def design_report(result: DesignResult) -> RenderableType:
     return Group(*parts)
 
 
-def _table(*columns: str, title: str = "") -> Table:
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=None)
-    for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
-    return table
-
-
 def _level_table(best: DesignPoint, title: str) -> Table:
-    table = _table("level", "capacity", "word", "area", "energy", "share", title=title)
+    table = figures_table("level", "capacity", "word", "area", "energy", "share", title=title)
     spent, whole = best.level_pj(), best.energy_pj or 1.0
     for index, level in enumerate(best.hardware.levels):
         bits = level.usable_bits()
@@ -88,7 +81,7 @@ def _area(point: DesignPoint) -> str:
 
 
 def _layer_table(best: DesignPoint) -> Table:
-    table = _table("layer", "×", "energy", "cycles", "DRAM words", "status")
+    table = figures_table("layer", "×", "energy", "cycles", "DRAM words", "status")
     for layer in best.layers:
         cost = layer.cost
         if cost is None:
@@ -110,7 +103,7 @@ def _blocking(name: str, mapping: str) -> Text:
 
 
 def _front_table(result: DesignResult) -> Table:
-    table = _table("front of those mapped", "total", "area", "energy", "")
+    table = figures_table("front of those mapped", "total", "area", "energy", "")
     for point in result.front:
         mark = "chosen" if point is result.best else ""
         size = format_bytes(point.hierarchy.capacity_bits)

@@ -8,14 +8,13 @@ Non-goals: finding it out (`analysis/explain.py`).
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from tilewright.analysis.explain import Explanation, Gain
 from tilewright.ir.mapping import format_mapping
 from tilewright.ir.quantity import format_bytes
 from tilewright.mapper.result import Status
-from tilewright.report.tables import energy
+from tilewright.report.tables import energy, figures_table
 
 
 def explanation_report(found: Explanation) -> RenderableType:
@@ -29,13 +28,6 @@ def explanation_report(found: Explanation) -> RenderableType:
     if found.interrupted:
         parts.append(Text("\nstopped: not everything was doubled", style="yellow"))
     return Group(*parts)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(header_style="bold", box=None)
-    for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
-    return table
 
 
 def _mapping(found: Explanation) -> Iterator[RenderableType]:
@@ -55,7 +47,7 @@ def _status(found: Explanation) -> str:
 def _cycles(found: Explanation) -> Iterator[RenderableType]:
     if not found.cycles_of:
         return
-    table = _table("cycles", "", "of the longest")
+    table = figures_table("cycles", "", "of the longest")
     longest = max(found.cycles_of.values()) or 1
     for name, cycles in found.cycles_of.items():
         mark = " ◂ limit" if name == found.bound_by else ""
@@ -66,7 +58,7 @@ def _cycles(found: Explanation) -> Iterator[RenderableType]:
 def _axes(found: Explanation) -> Iterator[RenderableType]:
     if not found.axes:
         return
-    table = _table("array", "used", "copies", "share", "unrolled")
+    table = figures_table("array", "used", "copies", "share", "unrolled")
     for axis in found.axes:
         share = f"{axis.used / axis.copies:.0%}"
         name = f"{axis.memory} {axis.axis}"
@@ -78,7 +70,7 @@ def _rooms(found: Explanation) -> Iterator[RenderableType]:
     rooms = [room for room in found.rooms if room.operands and room.capacity_bits is not None]
     if not rooms:
         return
-    table = _table("capacity", "tiles", "room", "full")
+    table = figures_table("capacity", "tiles", "room", "full")
     for room in rooms:
         name = f"{room.memory} {' '.join(room.operands)}"
         whole = room.capacity_bits or 1
@@ -90,7 +82,7 @@ def _rooms(found: Explanation) -> Iterator[RenderableType]:
 def _energy(found: Explanation) -> Iterator[RenderableType]:
     if found.cost is None or not found.cost.energy_pj:
         return
-    table = _table("energy", "", "share")
+    table = figures_table("energy", "", "share")
     whole = found.cost.energy_pj
     parts = [(level.memory, level.energy_pj) for level in found.cost.levels]
     for name, pj in [*parts, (found.hardware.compute.name, found.cost.compute_pj)]:
@@ -102,7 +94,7 @@ def _gains(found: Explanation) -> Iterator[RenderableType]:
     if not found.gains:
         return
     head = ("doubled", "from", "to", "energy", "cycles", "DRAM words", found.objective.value)
-    table = _table(*head, "proof", "energies")
+    table = figures_table(*head, "proof", "energies")
     before = found.best.cost
     if before is not None:
         figures = (energy(before.energy_pj), f"{before.cycles:,}", f"{before.dram_words:,}")

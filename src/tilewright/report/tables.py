@@ -26,7 +26,7 @@ WIDE = 118
 """Columns from which on mappings stand beside the figures."""
 
 
-def _table(*columns: str, title: str = "") -> Table:
+def figures_table(*columns: str, title: str = "") -> Table:
     """A table whose first column is text and whose others are figures."""
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None)
     for index, column in enumerate(columns):
@@ -63,7 +63,7 @@ def cost_report(cost: Cost) -> RenderableType:
 
 def words_table(cost: Cost) -> Table:
     """Words moved, by memory and operand."""
-    table = _table("words", "tile", "reads", "fills", "updates", "drains", "energy")
+    table = figures_table("words", "tile", "reads", "fills", "updates", "drains", "energy")
     for level in cost.levels:
         for name, part in level.operands.items():
             moves = part.moves
@@ -75,7 +75,7 @@ def words_table(cost: Cost) -> Table:
 
 def energy_table(cost: Cost) -> Table:
     """Energy by level, summing to the total."""
-    table = _table("energy", "accesses", "hops", "leakage", "sum", "share")
+    table = figures_table("energy", "accesses", "hops", "leakage", "sum", "share")
     whole = cost.energy_pj or 1.0
     for level in cost.levels:
         parts = (level.access_pj, level.network_pj, level.leak_pj, level.energy_pj)
@@ -90,7 +90,7 @@ def energy_table(cost: Cost) -> Table:
 
 def cycles_table(cost: Cost) -> Table:
     """The cycles waterfall: the longest bar decides, the ramp is added if overlap is serial."""
-    table = _table("cycles", "", "")
+    table = figures_table("cycles", "", "")
     longest = max(cycles for _, cycles in cost.waterfall) or 1
     for name, cycles in cost.waterfall:
         table.add_row(name, f"{cycles:,}", Text("█" * round(30 * cycles / longest), style="green"))
@@ -131,7 +131,7 @@ def result_report(result: NetworkResult, width: int) -> RenderableType:
     """The table of a mapped network: every layer, and the totals."""
     beside = width >= WIDE
     columns = ["layer", "×", "energy", "cycles", "util.", "DRAM words", "× limit", "status"]
-    table = _table(*columns, title=_title(result))
+    table = figures_table(*columns, title=_title(result))
     if beside:
         table.add_column("mapping", no_wrap=True)
     for layer in result.layers:
@@ -227,7 +227,7 @@ def _notes(result: NetworkResult) -> Iterable[RenderableType]:
 
 def network_report(network: Network) -> RenderableType:
     """The layers of a network."""
-    table = _table("layer", "×", "MACs", title=network.name)
+    table = figures_table("layer", "×", "MACs", title=network.name)
     table.add_column("work", no_wrap=True)
     for layer in network.layers:
         work = layer.workload
@@ -247,7 +247,7 @@ def network_report(network: Network) -> RenderableType:
 
 def hardware_report(hardware: Hardware) -> RenderableType:
     """The levels of a chip."""
-    table = _table("level", "instances", "capacity", "word", "below it", title=hardware.name)
+    table = figures_table("level", "instances", "capacity", "word", "below it", title=hardware.name)
     for index, level in enumerate(hardware.levels):
         bits = level.usable_bits()
         fanout = level.fanout
@@ -267,24 +267,24 @@ def hardware_report(hardware: Hardware) -> RenderableType:
 
 def zoo_report() -> RenderableType:
     """What is built in: networks, chips, spaces, technology tables, each with its source."""
-    networks = _table("network", "layers", "MACs")
+    networks = figures_table("network", "layers", "MACs")
     networks.add_column("source")
     for name in zoo.network_names():
         network = zoo.load_network(name)
         repeats = sum(layer.repeat for layer in network.layers)
         networks.add_row(name, str(repeats), f"{network.macs:,}", _first_sentence(network.source))
-    chips = _table("chip", "memories", "MAC units")
+    chips = figures_table("chip", "memories", "MAC units")
     chips.add_column("source")
     for name in zoo.hardware_names():
         chip = zoo.load_hardware(name)
         row = (name, str(len(chip.levels)), f"{chip.mac_units:,}", _first_sentence(chip.source))
         chips.add_row(*row)
-    spaces = _table("space", "chips")
+    spaces = figures_table("space", "chips")
     spaces.add_column("source")
     for name in zoo.space_names():
         space = load_space(name)
         spaces.add_row(name, f"{space.size:,}", _first_sentence(space.source))
-    tables = _table("technology")
+    tables = figures_table("technology")
     tables.add_column("source")
     for name in tech.technology_names():
         tables.add_row(name, _first_sentence(tech.find_technology(name).source))
