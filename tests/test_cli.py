@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from test_cost import CHIP, MAPPING, SMALL, cost_of
 
 from tilewright import zoo
 from tilewright.cli import main as program
-from tilewright.cli.main import run
+from tilewright.cli.main import main, run
 from tilewright.ir.fix import parse_fix
 from tilewright.ir.mapping import parse_mapping
 from tilewright.model import evaluate as evaluation
@@ -395,11 +396,12 @@ def test_cores_takes_the_default_convention_and_makes_a_page(
 
 def test_work_that_nobody_waits_for_does_not_spoil_the_exit() -> None:
     code = (
-        "import atexit, threading\n"
+        "import atexit, sys, threading\n"
         "from tilewright.cli.main import main\n"
         "atexit.register(print, 'torn down')\n"
         "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
-        "main(['show', 'no-such-network'] if {fails} else ['zoo'])"
+        "sys.argv[1:] = ['show', 'no-such-network'] if {fails} else ['zoo']\n"
+        "main()"
     )
     for fails, expected in ((False, 0), (True, 2)):
         done = subprocess.run(
@@ -411,3 +413,12 @@ def test_work_that_nobody_waits_for_does_not_spoil_the_exit() -> None:
         assert done.returncode == expected
         assert "torn down" not in done.stdout
         assert ("no-such-network" in done.stderr) if fails else ("resnet18" in done.stdout)
+
+
+def test_called_from_python_it_leaves_other_threads_alone() -> None:
+    """Threads that belong to the caller do not end the caller's process."""
+    thread = threading.Thread(target=threading.Event().wait, daemon=True)
+    thread.start()
+    with pytest.raises(SystemExit) as left:
+        main(["zoo"])
+    assert left.value.code == 0

@@ -86,10 +86,13 @@ def _program(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program and leave with its exit code."""
+    """Run the program and leave with its exit code.
+
+    Given `arguments`, it is called from Python, whose threads are none of its business.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     code = run(given or ["--help"])
-    if any(thread.daemon for thread in threading.enumerate()):
+    if arguments is None and any(thread.daemon for thread in threading.enumerate()):
         # Compiled code that nobody waits for any more, such as XLA's compiler, would come back to
         # an interpreter that is being torn down, and abort.
         with suppress(OSError):  # nobody reads any more
