@@ -10,12 +10,15 @@ installed there and `SMOKE` is run. The table of all outcomes is printed and wri
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -45,18 +48,22 @@ class Outcome:
 
 def main() -> None:
     """Check all installations; exit 1 if one fails."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--python", nargs="*", default=list(VERSIONS), help="which interpreters")
     parser.add_argument("--quick", action="store_true", help="compile no kernels")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         wheel, sdist = _build(Path(folder))
-        cases = [(version, wheel, name) for version in options.python for name in RESOLUTIONS]
-        cases.append((options.python[0], sdist, "newest"))
+        versions: list[str] = options.python
+        cases = [(version, wheel, name) for version in versions for name in RESOLUTIONS]
+        cases.append((versions[0], sdist, "newest"))
         outcomes: list[Outcome] = []
-        for version, file, dependencies in cases:
-            outcomes.append(_check(version, file, dependencies, quick=options.quick))
-            sys.stdout.write(f"{outcomes[-1]}\n")
+        check = partial(_check, quick=options.quick)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # kernels are compiled on one core
+            for outcome in pool.map(check, *zip(*cases, strict=True)):
+                outcomes.append(outcome)
+                sys.stdout.write(f"{outcome}\n")
+                sys.stdout.flush()
     page = _page(outcomes, quick=options.quick)
     sys.stdout.write(page)
     if not options.quick:
