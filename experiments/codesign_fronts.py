@@ -60,7 +60,7 @@ class Weighted:
         over = np.maximum(np.log(totals.of(Metric.AREA) / AREA_MM2), 0)
         return np.log(sum(self.parts(totals))) + BOUND_WEIGHT * over
 
-    def slopes(self, totals: Totals, _: object) -> tuple[Any, Any]:
+    def slopes(self, totals: Totals) -> tuple[Any, Any]:
         slow, hot = self.parts(totals)
         whole = slow + hot
         return (hot + 1e-3 * whole) / whole, np.maximum(slow - hot, 1e-3 * whole) / whole

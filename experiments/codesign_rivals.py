@@ -197,7 +197,7 @@ def inside(bench: Bench, choice: Choice, random: np.random.Generator) -> float:
     task = bench.task
     site = task.sites.site([choice] * INSIDE)
     one = Totals(np.ones(1), np.ones(1), np.ones(1), 1.0)
-    worth = [float(x[0]) for x in bench.goal.slopes(one, {m: 1.0 for m, _ in bench.goal.bounds})]
+    worth = [float(x[0]) for x in bench.goal.slopes(one)]
     chosen: list[Genes] = []
     for layer in task.arrays:
         genes = drawn(layer, task.frame, INSIDE, random)

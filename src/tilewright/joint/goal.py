@@ -150,11 +150,12 @@ class Goal:
         rest = totals.energy_pj * totals.cycles * np.maximum(totals.area_mm2, 1e-9)
         return found + 1e-4 * np.log(rest)
 
-    def slopes(self, totals: Totals, strain: dict[Metric, Any]) -> tuple[Numbers, Numbers]:
-        """What a relative saving of energy and of cycles is worth, for the choice of mappings.
+    def slopes(self, totals: Totals) -> tuple[Numbers, Numbers]:
+        """What a relative saving of energy and of cycles is worth, while no design is known.
 
-        `strain` weighs the bounds. A slower mapping does not count as better, though it lessens the
-        power, unless power is the objective and the latency is bounded.
+        Later that is asked of the best designs (`joint/blend.py`). A slower mapping does not count
+        as better, though it lessens the power, unless power is the objective and the latency is
+        bounded.
         """
         energy, cycles = _WORTH[self.objective]
         if self.objective is Metric.POWER and Metric.LATENCY in dict(self.bounds):
@@ -162,8 +163,8 @@ class Goal:
         first, second = energy + np.zeros_like(totals.cycles), cycles + np.zeros_like(totals.cycles)
         for metric, _ in self.bounds:
             energy, cycles = _WORTH[metric]
-            first = first + energy * strain.get(metric, 0.0)
-            second = second + cycles * strain.get(metric, 0.0)
+            first = first + energy
+            second = second + cycles
         return first, second
 
 

@@ -353,9 +353,7 @@ def begin(  # noqa: PLR0913, PLR0917
 def _first_worth(goals: Sequence[Goal]) -> Numbers:
     """[2, S], before anything is known."""
     one = Totals(np.ones(1), np.ones(1), np.ones(1), 1.0)
-    return np.concatenate(
-        [np.stack(goal.slopes(one, {m: 1.0 for m, _ in goal.bounds})) for goal in goals], axis=-1
-    )
+    return np.concatenate([np.stack(goal.slopes(one)) for goal in goals], axis=-1)
 
 
 @dataclass(frozen=True, slots=True)
