@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from test_cost import CHIP, MAPPING, SMALL, cost_of
 
 from tilewright import zoo
 from tilewright.cli import main as program
+from tilewright.cli import start
 from tilewright.cli.main import main, run
 from tilewright.ir.fix import parse_fix
 from tilewright.ir.mapping import parse_mapping
@@ -413,6 +415,20 @@ def test_work_that_nobody_waits_for_does_not_spoil_the_exit() -> None:
         assert done.returncode == expected
         assert "torn down" not in done.stdout
         assert ("no-such-network" in done.stderr) if fails else ("resnet18" in done.stdout)
+
+
+def test_stopped_while_it_loads_it_leaves_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(types.ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "tilewright.cli.main", Interrupted("tilewright.cli.main"))
+    with pytest.raises(SystemExit) as left:
+        start.main()
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_called_from_python_it_leaves_other_threads_alone() -> None:

@@ -1,6 +1,6 @@
 """`python -m tilewright` is the program `tilewright`."""
 
-from tilewright.cli.main import main
+from tilewright.cli.start import main
 
 if __name__ == "__main__":
     main()

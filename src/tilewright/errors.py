@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 MAX_SHOWN_LINE = 160
+
+INTERRUPTED = 130
+"""The exit code of a command that was stopped (`spec/formats.md`, Commands)."""
 """Longer lines of user text are cut around the caret: a hostile file cannot flood a screen."""
 
 

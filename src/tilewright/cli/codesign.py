@@ -27,7 +27,7 @@ from tilewright.cli.output import (
     stamp,
     write_report,
 )
-from tilewright.errors import InputError, Problem
+from tilewright.errors import INTERRUPTED, InputError, Problem
 from tilewright.ir.workload import Network
 from tilewright.joint.files import load_space
 from tilewright.loading import load
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from tilewright.joint.study import OnProgress, Study, StudyProgress
 
 EXAMPLE = "Example: tilewright codesign resnet18 eyeriss-space --max-power 0.5 --max-area 4"
-INTERRUPTED = 130
 
 
 def codesign_command(  # noqa: PLR0913, PLR0917

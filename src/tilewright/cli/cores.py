@@ -20,13 +20,13 @@ from tilewright.cli.options import (
     solved_layers,
 )
 from tilewright.cli.output import check_report, print_json, print_report, stamp, write_report
-from tilewright.errors import InputError, Problem
+from tilewright.errors import INTERRUPTED, InputError, Problem
 from tilewright.loading import load, load_hardware
 from tilewright.mapper.cores import MOST_CORES, CoreChoice, CoreStudy, map_on_cores
 from tilewright.report.describe import Json, describe_chip, describe_network
 
 EXAMPLE = "Example: tilewright cores vgg16:conv3_2 eyeriss --cores 1..16 --objective edp"
-INFEASIBLE, INTERRUPTED = 1, 130
+INFEASIBLE = 1
 
 
 def cores_command(  # noqa: PLR0913, PLR0917

@@ -29,7 +29,7 @@ from tilewright.cli.output import (
     stamp,
     write_report,
 )
-from tilewright.errors import InputError, Problem
+from tilewright.errors import INTERRUPTED, InputError, Problem
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.quantity import parse_capacity
 from tilewright.loading import load, load_hardware
@@ -47,7 +47,6 @@ from tilewright.report.describe import Json, add_work, describe_chip
 EXAMPLE = (
     "Example: tilewright design yang2016:Conv5 --capacity 1MiB --like diannao --plot front.svg"
 )
-INTERRUPTED = 130
 WORD_BITS = 16
 """Of a word, where a capacity is given in words."""
 

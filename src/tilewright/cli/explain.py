@@ -24,10 +24,11 @@ from tilewright.cli.options import (
     solved_layers,
 )
 from tilewright.cli.output import print_json, print_report, stamp
+from tilewright.errors import INTERRUPTED
 from tilewright.loading import load_hardware, load_layer, load_mapping
 
 EXAMPLE = "Example: tilewright explain resnet18:layer2.0.conv1 eyeriss --objective cycles"
-INFEASIBLE, INTERRUPTED = 1, 130
+INFEASIBLE = 1
 
 
 def explain_command(  # noqa: PLR0913, PLR0917

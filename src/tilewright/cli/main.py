@@ -34,6 +34,7 @@ from tilewright.cli import (
 )
 from tilewright.cli.output import COMMAND, print_json, print_problem, version
 from tilewright.errors import (
+    INTERRUPTED,
     InfeasibleError,
     InputError,
     MissingToolError,
@@ -41,7 +42,7 @@ from tilewright.errors import (
     SimulationError,
 )
 
-INTERRUPTED, BUG, USAGE = 130, 70, 2
+BUG, USAGE = 70, 2
 
 app = typer.Typer(
     name="tilewright",

@@ -28,6 +28,7 @@ from tilewright.cli.output import (
     stamp,
     write_report,
 )
+from tilewright.errors import INTERRUPTED
 from tilewright.ir.verify_fix import verify_fix
 from tilewright.ir.workload import Network
 from tilewright.loading import load, load_fix, load_hardware
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from tilewright.mapper.optimal import Progress as LayerProgress
 
 EXAMPLE = "Example: tilewright map resnet18 eyeriss --objective edp"
-INFEASIBLE, INTERRUPTED = 1, 130
+INFEASIBLE = 1
 
 
 def map_command(  # noqa: PLR0913, PLR0917
