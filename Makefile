@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check docs docs-serve figures notebooks test-slow test-codegen golden bench bench-mapper bench-curve bench-product peers agreement accuracy hierarchy limits curves hwc-bandwidth test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign experiments release clean
+.PHONY: help demo test check docs docs-serve figures notebooks test-slow test-codegen golden bench bench-mapper bench-curve bench-product peers agreement accuracy hierarchy limits curves hwc-bandwidth hwc-busy test-hwc bench-cpu cpu-accesses bench-relaxed bench-batch resnet18-codesign experiments release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -105,10 +105,13 @@ curves: $(BIN)/tilewright ## least DRAM traffic against buffer size: docs/traffi
 hwc-bandwidth: $(VENV)/.tests-installed ## the block's bandwidth, measured in Verilator: docs/hwc-bandwidth.md
 	$(BIN)/python -m experiments.hwc_bandwidth
 
+hwc-busy: $(VENV)/.tests-installed ## how busy its multipliers are, measured in Verilator: docs/hwc-busy.md
+	$(BIN)/python -m experiments.hwc_busy
+
 test-hwc: $(VENV)/.tests-installed ## the long tests of the convolution block; they need Verilator
 	$(BIN)/python -m pytest -n auto --slow tests/test_hwc.py tests/test_block_traffic.py
 
-EXPERIMENTS := accuracy agreement limits curves hierarchy hwc-bandwidth cpu-accesses resnet18-codesign
+EXPERIMENTS := accuracy agreement limits curves hierarchy hwc-bandwidth hwc-busy cpu-accesses resnet18-codesign
 BENCHMARKS := bench bench-mapper bench-relaxed bench-curve bench-batch bench-cpu bench-product peers
 
 experiments: $(EXPERIMENTS:%=build/ran/%) $(BENCHMARKS:%=build/ran/%) ## all of them, hours; goes on where it was stopped: docs/results.md
