@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import tilewright
 from experiments.hwc_bandwidth import CROPPED_STEPS, NETWORKS, ROOT, Layer, layers_of, progress
+
+import tilewright
 from tilewright.hwc.config import CONFIGS
 from tilewright.hwc.convolution import fit_widths
 from tilewright.hwc.study import Plan, Study, plan_layer, study_layer
@@ -106,8 +107,8 @@ least {ASKED:.0%} of all cycles**, measured; the {len(whole)} of them that fill 
 
 - *Words* and *bound* are the model's, of the whole layer: what the ports move, and the most that
   multipliers can be busy, by what bounds it.
-- *Size run*, *cycles* and *reached* are measured on the RTL in Verilator, {CROPPED_STEPS:,} steps at
-  most (longer layers cropped to whole tiles). *Model* is the model's cycles of what ran: {close} of
+- *Size run*, *cycles* and *reached* are measured on the RTL in Verilator, {CROPPED_STEPS:,} steps
+  at most (longer layers cropped to whole tiles). *Model* is the model's cycles of what ran: {close} of
   {len(found)} are within 5 % of it. All results are those of a plain integer convolution, all words
   on all ports the model's. The others wait: the port of inputs bounds them, and a unit makes its
   lists of rows and columns before it asks for a tile's words.
