@@ -108,8 +108,8 @@ least {ASKED:.0%} of all cycles**, measured; the {len(whole)} of them that fill 
 - *Words* and *bound* are the model's, of the whole layer: what the ports move, and the most that
   multipliers can be busy, by what bounds it.
 - *Size run*, *cycles* and *reached* are measured on the RTL in Verilator, {CROPPED_STEPS:,} steps
-  at most (longer layers cropped to whole tiles). *Model* is the model's cycles of what ran: {close} of
-  {len(found)} are within 5 % of it. All results are those of a plain integer convolution, all words
+  at most (longer layers cropped to whole tiles). *Model* is the model's cycles of what ran:
+  {close} of {len(found)} are within 5 % of it. All results are those of a plain integer convolution, all words
   on all ports the model's. The others wait: the port of inputs bounds them, and a unit makes its
   lists of rows and columns before it asks for a tile's words.
 - {proved} of {len(found)} schedules are proved to move least on their block.
