@@ -109,9 +109,9 @@ least {ASKED:.0%} of all cycles**, measured; the {len(whole)} of them that fill 
   multipliers can be busy, by what bounds it.
 - *Size run*, *cycles* and *reached* are measured on the RTL in Verilator, {CROPPED_STEPS:,} steps
   at most (longer layers cropped to whole tiles). *Model* is the model's cycles of what ran:
-  {close} of {len(found)} are within 5 % of it. All results are those of a plain integer convolution, all words
-  on all ports the model's. The others wait: the port of inputs bounds them, and a unit makes its
-  lists of rows and columns before it asks for a tile's words.
+  {close} of {len(found)} are within 5 % of it. All results are those of a plain integer
+  convolution, all words on all ports the model's. The others wait: the port of inputs bounds
+  them, and a unit makes its lists of rows and columns before it asks for a tile's words.
 - {proved} of {len(found)} schedules are proved to move least on their block.
 - `small`, with one tile of sums of twice the size, moves fewer words and is less busy
   ([every layer](hwc-bandwidth.md#cycles); [why](hwc.md#how-busy-the-multipliers-are)).
