@@ -77,7 +77,7 @@ def measure(hardware: Hardware, kind: str, objective: str, seconds: float, most:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--layers", type=int, default=99)
     asked = parser.parse_args()
     find_mapping(zoo.load_network("resnet18").layers[-1].workload, zoo.load_hardware("eyeriss"))

@@ -83,6 +83,9 @@ def design_command(  # noqa: PLR0913, PLR0917
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.0, help="Time for all together.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that map layers.")] = 1,
+    front: Annotated[
+        bool, typer.Option(help="Prove the whole front of energy and area, not its best alone.")
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Also draw energy against area.")
     ] = None,
@@ -115,6 +118,7 @@ def design_command(  # noqa: PLR0913, PLR0917
             grid,
             base,
             objective=goal,
+            whole_front=front,
             seconds=seconds,
             jobs=jobs,
             solved=solved_layers(no_cache),

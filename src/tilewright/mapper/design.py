@@ -4,7 +4,8 @@ Owns: the nouns `DesignGrid`, `Hierarchy`, `DesignPoint`, `DesignResult`, and `d
 
 The layers of the hierarchy with the least bound are solved, one after the other, each until it is
 proved or its bound excludes the hierarchy; every certificate raises the bounds of the hierarchies
-that it relaxes; the search ends when none is below the best.
+that it relaxes; the search ends when none is below the best: for the whole front, below the best of
+those that are no larger.
 
 Non-goals: bounds (`mapper/design_bounds.py`), mapping a layer (`mapper/layer.py`).
 """
@@ -12,6 +13,7 @@ Non-goals: bounds (`mapper/design_bounds.py`), mapping a layer (`mapper/layer.py
 import math
 import multiprocessing
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
@@ -270,6 +272,8 @@ class DesignResult:
         solved: layers that were mapped, over all hierarchies.
         seconds: that it took.
         interrupted: whether it was stopped.
+        front_proved: whether every hierarchy within the budget is on the front, or proved to be
+            beaten by one that is no larger.
     """
 
     network: Network
@@ -282,6 +286,7 @@ class DesignResult:
     solved: int
     seconds: float
     interrupted: bool
+    front_proved: bool = False
 
     @property
     def value(self) -> float | None:
@@ -332,6 +337,7 @@ class DesignResult:
             "layers": [] if best is None else [layer.to_json() for layer in best.layers],
             "grid": self.grid.to_json() | {"hierarchies": self.candidates},
             "front": [point.to_json() for point in self.front],
+            "front_certified": self.front_proved,
             "points": [point.to_json() for point in self.points],
             "solved": self.solved,
             "seconds": self.seconds,
@@ -342,7 +348,13 @@ class DesignResult:
 
 
 def _size(point: DesignPoint) -> float:
-    return point.hierarchy.capacity_bits if point.area_mm2 is None else point.area_mm2
+    return _size_of(point.hierarchy, point.hardware)
+
+
+def _size_of(hierarchy: Hierarchy, chip: Hardware) -> float:
+    """What a hierarchy is weighed by against its energy: mm², or bits where areas are unknown."""
+    area = _area(chip)
+    return hierarchy.capacity_bits if area is None else area
 
 
 def _score(layers: tuple[LayerResult, ...], objective: Objective) -> float:
@@ -371,6 +383,7 @@ def design_hierarchy(  # noqa: PLR0913
     base: Hardware,
     *,
     objective: str | Objective = Objective.ENERGY,
+    whole_front: bool = False,
     seconds: float | None = None,
     jobs: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
@@ -386,6 +399,8 @@ def design_hierarchy(  # noqa: PLR0913
         base: the chip to start from: its outermost memory, MAC units and clock stay; the memories
             between them are chosen. All are above the MAC array, without limits of bandwidth.
         objective: `energy`, or `edp`: the sum of the layers' own products.
+        whole_front: search on until the front of energy and area is proved, too: a hierarchy is
+            excluded only by one that is no larger.
         seconds: for all; afterwards the best found, with a bound.
         jobs: processes that map layers.
         should_stop: asked now and then; the best found is returned if it says so.
@@ -398,7 +413,8 @@ def design_hierarchy(  # noqa: PLR0913
     a certificate for every layer, or is excluded by a bound.
 
     Raises:
-        InputError: a chip with more than one fan-out, or an objective without a bound.
+        InputError: a chip with more than one fan-out, an objective without a bound, or a front of
+            another one than energy.
         InfeasibleError: no hierarchy is within the budget; it names the smallest.
 
     >>> from tilewright.ir.workload import Layer, einsum
@@ -411,11 +427,14 @@ def design_hierarchy(  # noqa: PLR0913
     began = time.monotonic()
     goal = find_objective(objective)
     _check_base(base, goal)
+    if whole_front and goal is not Objective.ENERGY:
+        what = f"a front of `{goal.value}`: it is one of energy and area"
+        raise InputError(Problem(what, "leave --front out, or --objective energy"))
     within = _within_budget(grid, base)
     deadline = None if seconds is None else began + seconds
     memory: Known = {} if known is None else known
     rivals = [_Rival(h, chip) for h, chip in within]
-    hunt = _Hunt(network, goal, rivals, deadline, on_progress, solved, memory)
+    hunt = _Hunt(network, goal, rivals, deadline, on_progress, solved, memory, whole_front)
     hunt.recall()
     if jobs > 1:
         interrupted = _hunt_in_processes(hunt, jobs, should_stop)
@@ -432,6 +451,7 @@ def design_hierarchy(  # noqa: PLR0913
         hunt.solved,
         time.monotonic() - began,
         interrupted,
+        whole_front and hunt.settled(),
     )
 
 
@@ -497,6 +517,7 @@ class _Rival:
 
     hierarchy: Hierarchy
     chip: Hardware
+    size: float = field(init=False)
     prices: Prices = field(init=False)
     floors: list[Floor] = field(default_factory=list[Floor])
     bounds: list[float] = field(default_factory=list[float])
@@ -505,6 +526,7 @@ class _Rival:
     total: float = 0.0
 
     def __post_init__(self) -> None:
+        self.size = _size_of(self.hierarchy, self.chip)
         self.prices = prices_of(self.chip)
 
 
@@ -522,10 +544,13 @@ class _Hunt:
     on_progress: OnProgress
     solved_before: SolvedLayers | None
     known: Known = field(default_factory=dict[tuple[Workload, Hardware], LayerResult])
+    whole_front: bool = False
     points: list[DesignPoint] = field(default_factory=list[DesignPoint])
     best: DesignPoint | None = None
     value: float = math.inf
     solved: int = 0
+    stairs: tuple[list[float], list[float]] = field(default=([], []))
+    """Sizes of what was mapped, rising, and the best value up to each."""
 
     def __post_init__(self) -> None:
         for rival in self.rivals:
@@ -547,6 +572,18 @@ class _Hunt:
     def lower_bound(self) -> float:
         """What no hierarchy can beat."""
         return min(self.value, *(rival.total for rival in self.rivals))
+
+    def to_beat(self, rival: _Rival) -> float:
+        """What excludes a hierarchy: the best value, for a front of those that are no larger."""
+        if not self.whole_front:
+            return self.value
+        sizes, values = self.stairs
+        place = bisect_right(sizes, rival.size)
+        return values[place - 1] if place else math.inf
+
+    def is_excluded(self, rival: _Rival) -> bool:
+        """Whether a hierarchy is proved to be no better than what was mapped."""
+        return rival.total >= self.to_beat(rival) * (1 - _SLACK)
 
     @property
     def seconds_left(self) -> float | None:
@@ -585,7 +622,7 @@ class _Hunt:
         rival, index = task
         repeat = self.network.layers[index].repeat
         others = rival.total - rival.bounds[index] * repeat
-        return (self.value - others) / repeat
+        return (self.to_beat(rival) - others) / repeat
 
     def next_task(self, busy: list[_Task]) -> _Task | None:
         """The layer that costs most of the hierarchy of the least bound; `None` if all is done.
@@ -599,8 +636,8 @@ class _Hunt:
             if task is not None:
                 return task
         for rival in sorted(self.rivals, key=lambda r: r.total):
-            if rival.total >= self.value * (1 - _SLACK):
-                return None
+            if self.is_excluded(rival):
+                continue
             task = self._open_layer(rival, taken) or self._cut_layer(rival, taken)
             if task is not None:
                 return task
@@ -630,7 +667,7 @@ class _Hunt:
         self.solved += 1
         self._note(task, result)
         self._share_out(*task)
-        excluded = sum(r.total >= self.value * (1 - _SLACK) for r in self.rivals)
+        excluded = sum(map(self.is_excluded, self.rivals))
         best = None if self.best is None else self.value
         self.on_progress(
             DesignProgress(best, self.lower_bound, excluded, len(self.rivals), self.solved)
@@ -703,17 +740,24 @@ class _Hunt:
         if any(layer.cost is None for layer in layers):
             return
         cut = any(layer.status is Status.BEST_FOUND for layer in layers)
-        if cut and rival.total >= self.value * (1 - _SLACK):
+        if cut and self.is_excluded(rival):
             return  # excluded before its mappings were worth showing
         point = DesignPoint(rival.hierarchy, rival.chip, layers, _area(rival.chip))
         self.points = [p for p in self.points if p.hierarchy != point.hierarchy] + [point]
         value = _score(layers, self.objective)
         if self.best is None or (value, _size(point)) < (self.value, _size(self.best)):
             self.best, self.value = point, value
+        self._build_stairs()
+
+    def _build_stairs(self) -> None:
+        self.stairs = sizes, values = [], []
+        for point in sorted(self.points, key=_size):
+            sizes.append(_size(point))
+            values.append(min([*values[-1:], _score(point.layers, self.objective)]))
 
     def settled(self) -> bool:
-        """Whether nothing can be better than the best."""
-        return self.lower_bound >= self.value * (1 - _SLACK)
+        """Whether nothing can be better than what was found."""
+        return all(map(self.is_excluded, self.rivals))
 
     def late(self) -> bool:
         """Whether the time is spent."""

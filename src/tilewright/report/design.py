@@ -103,7 +103,8 @@ def _blocking(name: str, mapping: str) -> Text:
 
 
 def _front_table(result: DesignResult) -> Table:
-    table = figures_table("front of those mapped", "total", "area", "energy", "")
+    name = "front, proved" if result.front_proved else "front of those mapped"
+    table = figures_table(name, "total", "area", "energy", "")
     for point in result.front:
         mark = "chosen" if point is result.best else ""
         size = format_bytes(point.hierarchy.capacity_bits)
