@@ -1,16 +1,24 @@
 """Uneven and imperfect mappings where the best is not proved: no worse than proved, and bounded."""
 
+import math
+from itertools import product
+from random import Random
+
+import numpy as np
 import pytest
 from enumeration import count_and_best
+from numpy.typing import NDArray
 from test_optimal import RELAXED
 from tiny_spaces import Kind, random_space
 
 from tilewright import zoo
-from tilewright.ir.workload import Operand, Workload, conv2d
-from tilewright.mapper import floor
+from tilewright.ir.hardware import Fanout, Hardware, Level
+from tilewright.ir.workload import Operand, Workload, conv2d, einsum
+from tilewright.mapper import floor, sharing
 from tilewright.mapper.layer import find_mapping
 from tilewright.mapper.result import Objective, Status
 from tilewright.mapper.search import search_mapping
+from tilewright.mapper.sharing import Demand, least_joint_pj, shape_of
 from tilewright.model.evaluate import make_evaluator
 
 SMALL = conv2d("small", K=8, C=4, P=6, Q=6, R=3, S=1)
@@ -45,10 +53,85 @@ def test_the_search_alone_is_worse() -> None:
     assert alone.cost.energy_pj > even.cost.energy_pj
 
 
+FANS = [
+    Kind("fan-out", (2, 3), fanout=True),
+    Kind("free fan-out", (2, 3), fanout=True, free=True, imperfect=True),
+    Kind("all", (2, 3), fanout=True, imperfect=True, uneven=True),
+]
+"""What competes for copies: more of it than the mappers are held to."""
+
+
 @pytest.mark.parametrize("seed", range(10, 14))
-@pytest.mark.parametrize("kind", RELAXED, ids=str)
+@pytest.mark.parametrize("kind", [*RELAXED, *FANS], ids=str)
 def test_no_mapping_undercuts_the_bound(kind: Kind, seed: int) -> None:
     assert _undercut(kind, seed) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 150))
+@pytest.mark.parametrize("kind", FANS, ids=str)
+def test_no_mapping_undercuts_the_bound_thoroughly(kind: Kind, seed: int) -> None:
+    assert _undercut(kind, seed) == []
+
+
+def _no_share(size: int, most: int) -> float:
+    return 1.0
+
+
+def _no_fibers(
+    whole: tuple[int, int], most: tuple[int, int], steps: tuple[int, int]
+) -> NDArray[np.float64]:
+    return np.full(most, 0.5)
+
+
+@pytest.mark.parametrize(("name", "fault"), [("_rounds", _no_share), ("_fibers", _no_fibers)])
+def test_too_little_sharing_is_seen(
+    name: str, fault: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Operands share less than some mapping lets them: its bound is undercut."""
+    monkeypatch.setattr(sharing, name, fault)
+    assert any(_undercut(kind, seed) for kind in FANS for seed in range(10, 30))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sharing_is_bounded_for_every_unrolling(seed: int) -> None:
+    """Against all extents: a product of matrices, where shares are products of extents."""
+    random = Random(seed)
+    sizes = {dim: random.randint(1, 12) for dim in "MNK"}
+    work = einsum("mm", "Z[M,N] += A[M,K] * B[K,N]", sizes)
+    axes = random.randint(1, 4), random.randint(1, 4)
+    chip = Hardware("chip", (Level("DRAM", fanout=Fanout(*axes)),))
+    demands = [
+        Demand(((random.uniform(1, 100), random.choice((2.0, 64.0)), random.uniform(0, 5)),))
+        for _ in work.operands
+    ]
+    shape = shape_of(work, chip)
+    assert shape is not None
+    bound = least_joint_pj(shape, demands, chip.mac_units)
+    best = math.inf
+    for extents in product(*(range(1, sizes[dim] + 1) for dim in "MNK")):
+        if math.prod(extents) <= chip.mac_units:
+            at = dict(zip("MNK", extents, strict=True))
+            energies = [
+                demand.pj(np.array(_average(sizes, at, operand)))
+                for demand, operand in zip(demands, work.operands, strict=True)
+            ]
+            best = min(best, float(sum(energies)))
+    assert 0.5 * best <= bound <= best * (1 + 1e-12)
+
+
+def _average(sizes: dict[str, int], extents: dict[str, int], operand: Operand) -> float:
+    """How many MACs share a word of an operand: extents, last rounds included."""
+    dims = [dim for dim in sizes if dim not in operand.dims]
+    return math.prod(sizes[dim] / math.ceil(sizes[dim] / extents[dim]) for dim in dims)
+
+
+def test_a_layer_of_many_mappings_may_be_proved_by_the_bound_alone() -> None:
+    layer = zoo.load_network("resnet18").layer("layer2.0.downsample")
+    found = find_mapping(layer, zoo.eyeriss(), imperfect=True, uneven=True, seconds=40)
+    assert found.status is Status.OPTIMAL
+    assert found.cost is not None
+    assert found.lower_bound == found.cost.energy_pj
 
 
 def test_a_bound_that_is_too_high_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,10 @@ import math
 import multiprocessing
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import accumulate, combinations
 from threading import Event as ThreadEvent
 
 from tilewright.errors import InfeasibleError, InputError, Problem, Violation
@@ -549,7 +549,7 @@ class _Hunt:
     best: DesignPoint | None = None
     value: float = math.inf
     solved: int = 0
-    stairs: tuple[list[float], list[float]] = field(default=([], []))
+    stairs: tuple[Sequence[float], Sequence[float]] = ((), ())
     """Sizes of what was mapped, rising, and the best value up to each."""
 
     def __post_init__(self) -> None:
@@ -750,10 +750,9 @@ class _Hunt:
         self._build_stairs()
 
     def _build_stairs(self) -> None:
-        self.stairs = sizes, values = [], []
-        for point in sorted(self.points, key=_size):
-            sizes.append(_size(point))
-            values.append(min([*values[-1:], _score(point.layers, self.objective)]))
+        points = sorted(self.points, key=_size)
+        values = (_score(point.layers, self.objective) for point in points)
+        self.stairs = [_size(point) for point in points], list(accumulate(values, min))
 
     def settled(self) -> bool:
         """Whether nothing can be better than what was found."""

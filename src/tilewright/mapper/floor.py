@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from tilewright.ir.hardware import Level
 from tilewright.ir.workload import Operand
 from tilewright.mapper.result import Objective
+from tilewright.mapper.sharing import Demand, least_joint_pj, shape_of
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.evaluate import Evaluator
 from tilewright.model.limit import dram_limit, operand_touches, operand_words
@@ -21,8 +22,9 @@ def least_of(evaluator: Evaluator, objective: Objective) -> float:
     """What no mapping of the layer on the chip undercuts, in the objective's unit.
 
     Every word of an operand crosses every edge on its way at least once, whatever is kept where;
-    every MAC reads its words, one read serving as many MACs as the networks between reach; a cycle
-    does as many MACs as there are units, and the outermost ports move every word once.
+    every MAC reads its words, one read serving as many MACs as the networks between reach and as
+    one way to unroll dims lets all operands share (`mapper/sharing.py`); a cycle does as many MACs
+    as there are units, and the outermost ports move every word once.
 
     Holds in the convention `default`. Source: `spec/model.md §3, §4, §6`.
     """
@@ -61,10 +63,7 @@ class _Floor:
         return min(self.workload.output.bits, self.workload.psum_bits)
 
     def energy_pj(self) -> float:
-        moved = sum(
-            min(self.path_pj(operand, path) for path in self.paths(operand))
-            for operand in self.workload.operands
-        )
+        moved = self.moves_pj()
         leak = sum(
             level.leak_pj_per_cycle * self.hardware.instances(index)
             for index, level in enumerate(self.hardware.levels)
@@ -85,11 +84,37 @@ class _Floor:
         for kept in itertools.product(*options):
             yield tuple(index for index, keeps in enumerate(kept) if keeps)
 
+    def moves_pj(self) -> float:
+        """The least energy of all moves, whichever memories are the operands' innermost."""
+        operands, units = self.workload.operands, self.hardware.mac_units
+        shape = shape_of(self.workload, self.hardware)
+        choices: list[tuple[float, float, list[Demand]]] = []
+        for chosen in itertools.product(*(self.ways_pj(operand).items() for operand in operands)):
+            demands = [
+                self.demand(o, index) for o, (index, _) in zip(operands, chosen, strict=True)
+            ]
+            alone = sum(demand.least_pj() for demand in demands)
+            choices.append((sum(pj for _, pj in chosen), alone, demands))
+        best = math.inf
+        for between, alone, demands in sorted(choices, key=lambda choice: choice[0] + choice[1]):
+            if between + alone >= best:
+                break  # even if every operand shares as much as the networks reach
+            joint = alone if shape is None else least_joint_pj(shape, demands, units)
+            best = min(best, between + max(alone, joint))
+        return best
+
+    def ways_pj(self, operand: Operand) -> dict[int, float]:
+        """By the innermost level that keeps an operand: the least energy between levels."""
+        found: dict[int, float] = {}
+        for path in self.paths(operand):
+            found[path[-1]] = min(found.get(path[-1], math.inf), self.path_pj(operand, path))
+        return found
+
     def path_pj(self, operand: Operand, path: tuple[int, ...]) -> float:
-        """The least energy of an operand's moves if these levels keep it."""
+        """The least energy of an operand's moves between the levels that keep it."""
         levels = [self.hardware.levels[index] for index in path]
         words = operand_words(operand, self.workload)
-        total = self.to_macs_pj(operand, path[-1])
+        total = 0.0
         for parent, child in itertools.pairwise(levels):
             if operand == self.workload.output:
                 bits = words * self.finished_bits
@@ -102,21 +127,23 @@ class _Floor:
                 )
         return total
 
-    def to_macs_pj(self, operand: Operand, index: int) -> float:
-        """The least energy of what the innermost level that keeps an operand moves for MACs."""
+    def demand(self, operand: Operand, index: int) -> Demand:
+        """What the innermost level that keeps an operand moves for MACs."""
         level = self.hardware.levels[index]
         inside = [inner.fanout for inner in self.hardware.levels[index:]]
         served = math.prod(fanout.copies for fanout in inside if fanout.multicast)
         merged = math.prod(fanout.copies for fanout in inside if fanout.reduction)
         words = operand_words(operand, self.workload)
         touches = operand_touches(operand, self.workload)
+        often = touches / words if words else 1.0
         read_pj = (level.read_pj or 0.0) / level.word_bits
         if operand != self.workload.output:
-            return max(words, touches / served) * operand.bits * read_pj
-        first = words * self.hardware.mac_units
-        reads = max(0.0, touches / served - first)
-        updates = max(words, touches / merged)
-        return (reads * read_pj + updates * _update_pj(level)) * self.workload.psum_bits
+            pj = touches * operand.bits * read_pj
+            return Demand(((pj, min(float(served), often), 0.0),))
+        first = words * self.hardware.mac_units / served
+        bits = self.workload.psum_bits
+        updates = touches * bits * _update_pj(level), min(float(merged), often), 0.0
+        return Demand(((touches * bits * read_pj, float(served), first * bits * read_pj), updates))
 
 
 def _update_pj(level: Level) -> float:

@@ -24,6 +24,7 @@ from tilewright.mapper.result import (
 )
 from tilewright.mapper.search import search_mapping
 from tilewright.mapspace.space import Mapspace
+from tilewright.model.cost import Cost
 from tilewright.model.evaluate import make_evaluator
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _PROOF_SHARE = 0.6
 """The share of what is left then that the proof for imperfect mappings may take."""
 PROOF_SECONDS = 10.0
 """How long that proof is tried for a layer if nothing is said."""
+_ROUNDING = 1e-11
+"""By what share a cost may stand above the bound and still meet it: sums in another order."""
 
 
 def find_relaxed(  # noqa: PLR0913
@@ -60,12 +63,23 @@ def find_relaxed(  # noqa: PLR0913
     """
     began = time.monotonic()
     goal = find_objective(objective)
-    proved = _Proved(goal, uneven and fix is None, fix)
+    least = least_of(make_evaluator(workload, hardware), goal)
+    proved = _Proved(goal, uneven and fix is None, fix, least)
     perfect = proved.find(workload, hardware, seconds, should_stop, on_progress)
+    if perfect is not None and perfect.cost is not None and _meets(perfect.cost, goal, least):
+        return replace(perfect, status=Status.OPTIMAL, lower_bound=goal.of(perfect.cost))
     clipped = None
     if imperfect and fix is None:
         clipped = _try_imperfect(
-            workload, hardware, goal, perfect, began, seconds, should_stop, on_progress, uneven
+            workload,
+            hardware,
+            goal,
+            perfect,
+            began,
+            seconds,
+            should_stop,
+            on_progress,
+            least if uneven else None,
         )
         if clipped is not None and clipped.is_proved and not uneven:
             return _proved_result(workload, hardware, goal, clipped, perfect, began)
@@ -94,12 +108,17 @@ def find_relaxed(  # noqa: PLR0913
     )
     if cost is None:
         return found
-    bound = least_of(make_evaluator(workload, hardware), goal)
+    bound = max(least, limit_of_all(cost, goal) or least)
     if clipped is not None and not uneven:
         bound = max(bound, clipped.bound)
-    bound = min(max(bound, limit_of_all(cost, goal) or bound), goal.of(cost))
+    bound = goal.of(cost) if _meets(cost, goal, bound) else bound
     status = Status.OPTIMAL if bound == goal.of(cost) else Status.BEST_FOUND
     return replace(found, status=status, lower_bound=bound, violations=())
+
+
+def _meets(cost: Cost, goal: Objective, bound: float) -> bool:
+    """Whether nothing is better, but for rounding."""
+    return goal.of(cost) <= bound * (1 + _ROUNDING)
 
 
 def _try_imperfect(  # noqa: PLR0913, PLR0917
@@ -111,15 +130,18 @@ def _try_imperfect(  # noqa: PLR0913, PLR0917
     seconds: float | None,
     should_stop: Stop,
     on_progress: "OnProgress",
-    uneven: bool,
+    least: float | None,
 ) -> "Found | None":
-    """Even imperfect mappings, as far as the time goes; `None` if the layer is not covered."""
+    """Even imperfect mappings, as far as the time goes; `None` if the layer is not covered.
+
+    `least` is a bound of others, too, which is told instead of the search's, if they are sought.
+    """
     from tilewright.mapper.imperfect import Found, ImperfectSearch, compile_kernels
     from tilewright.mapper.optimal import Progress
     from tilewright.mapper.prepare import UncoveredError
 
     def tell(best: float | None, bound: float, evaluated: int) -> None:
-        on_progress(Progress(best, 0.0 if uneven else bound, evaluated))  # holds for even ones only
+        on_progress(Progress(best, bound if least is None else least, evaluated))
 
     if perfect is None or perfect.interrupted:
         return None
@@ -167,11 +189,15 @@ def _proved_result(  # noqa: PLR0913, PLR0917
 
 @dataclass(frozen=True, slots=True)
 class _Proved:
-    """What is asked of the mapper that proves; it takes uneven mappings or a fix, not both."""
+    """What is asked of the mapper that proves; it takes uneven mappings or a fix, not both.
+
+    `least` is a bound of all mappings, also those that it does not look at.
+    """
 
     objective: Objective
     uneven: bool
     fix: Fix | None
+    least: float
 
     def find(
         self,
@@ -186,7 +212,7 @@ class _Proved:
         from tilewright.mapper.prepare import UncoveredError
 
         def tell(progress: Progress) -> None:
-            on_progress(replace(progress, lower_bound=0.0))  # it holds for perfect factors only
+            on_progress(replace(progress, lower_bound=self.least))  # its own is of perfect factors
 
         try:
             found = find_optimal(

@@ -79,7 +79,7 @@ def operand_words(operand: Operand, workload: Workload, *, in_box: bool = False)
 
 def operand_touches(operand: Operand, workload: Workload) -> int:
     """How often iterations touch a word of an operand, padding left out."""
-    own = math.prod(_real_pairs(rank, workload.sizes) for rank in operand.ranks)
+    own = math.prod(real_pairs(rank, workload.sizes) for rank in operand.ranks)
     return own * math.prod(size for dim, size in workload.sizes.items() if dim not in operand.dims)
 
 
@@ -92,7 +92,7 @@ def real_macs(workload: Workload) -> int:
     macs = workload.macs
     for rank in ranks:
         pairs = math.prod(workload.sizes[term.dim] for term in rank.terms)
-        macs = macs // pairs * _real_pairs(rank, workload.sizes)
+        macs = macs // pairs * real_pairs(rank, workload.sizes)
     return macs
 
 
@@ -106,7 +106,7 @@ def _data_bits(rank: Rank) -> int:
     return -1 if rank.data is None else (1 << rank.data[1]) - (1 << rank.data[0])
 
 
-def _real_pairs(rank: Rank, sizes: dict[str, int]) -> int:
+def real_pairs(rank: Rank, sizes: dict[str, int]) -> int:
     """The iterations of a rank's dims whose coordinate is no padding."""
     longest = max(rank.terms, key=lambda term: sizes[term.dim])
     row = touched((longest.coefficient,), (sizes[longest.dim],), False)
