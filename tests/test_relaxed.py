@@ -134,6 +134,22 @@ def test_a_layer_of_many_mappings_may_be_proved_by_the_bound_alone() -> None:
     assert found.lower_bound == found.cost.energy_pj
 
 
+def test_a_search_cut_short_is_bounded_by_what_holds_for_all() -> None:
+    layer = conv2d("large", K=240, C=240, P=48, Q=48, R=3, S=3)
+    chip, seen = zoo.eyeriss(), list[float | None]()
+    found = find_mapping(
+        layer,
+        chip,
+        should_stop=lambda: any(best is not None for best in seen),
+        on_progress=lambda progress: seen.append(progress.incumbent),
+    )
+    assert found.status is Status.BEST_FOUND
+    assert found.lower_bound is not None
+    assert found.cost is not None
+    least = floor.least_of(make_evaluator(layer, chip), Objective.ENERGY)
+    assert least <= found.lower_bound < found.cost.energy_pj
+
+
 def test_a_bound_that_is_too_high_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     words = floor.operand_words
 

@@ -17,6 +17,8 @@ from tilewright.mapspace.space import Mapspace
 from tilewright.model.evaluate import Evaluator
 from tilewright.model.limit import dram_limit, operand_touches, operand_words
 
+_ROUNDING = 1e-11
+
 
 def least_of(evaluator: Evaluator, objective: Objective) -> float:
     """What no mapping of the layer on the chip undercuts, in the objective's unit.
@@ -35,6 +37,15 @@ def least_of(evaluator: Evaluator, objective: Objective) -> float:
     if objective is Objective.CYCLES:
         return floor.cycles()
     return floor.energy_pj() * (floor.cycles() if objective is Objective.EDP else 1.0)
+
+
+def meets(value: float, bound: float) -> bool:
+    """Whether a value is no worse than a bound of `least_of`, but for sums in another order.
+
+    >>> meets(1.0, 1 - 1e-12), meets(1.0, 0.999)
+    (True, False)
+    """
+    return value <= bound * (1 + _ROUNDING)
 
 
 class _Floor:
@@ -88,13 +99,15 @@ class _Floor:
         """The least energy of all moves, whichever memories are the operands' innermost."""
         operands, units = self.workload.operands, self.hardware.mac_units
         shape = shape_of(self.workload, self.hardware)
+        ways = [
+            [(pj, self.demand(operand, innermost)) for innermost, pj in self.ways_pj(operand)]
+            for operand in operands
+        ]
         choices: list[tuple[float, float, list[Demand]]] = []
-        for chosen in itertools.product(*(self.ways_pj(operand).items() for operand in operands)):
-            demands = [
-                self.demand(o, index) for o, (index, _) in zip(operands, chosen, strict=True)
-            ]
+        for chosen in itertools.product(*ways):
+            demands = [demand for _, demand in chosen]
             alone = sum(demand.least_pj() for demand in demands)
-            choices.append((sum(pj for _, pj in chosen), alone, demands))
+            choices.append((sum(pj for pj, _ in chosen), alone, demands))
         best = math.inf
         for between, alone, demands in sorted(choices, key=lambda choice: choice[0] + choice[1]):
             if between + alone >= best:
@@ -103,12 +116,12 @@ class _Floor:
             best = min(best, between + max(alone, joint))
         return best
 
-    def ways_pj(self, operand: Operand) -> dict[int, float]:
+    def ways_pj(self, operand: Operand) -> list[tuple[int, float]]:
         """By the innermost level that keeps an operand: the least energy between levels."""
         found: dict[int, float] = {}
         for path in self.paths(operand):
             found[path[-1]] = min(found.get(path[-1], math.inf), self.path_pj(operand, path))
-        return found
+        return list(found.items())
 
     def path_pj(self, operand: Operand, path: tuple[int, ...]) -> float:
         """The least energy of an operand's moves between the levels that keep it."""

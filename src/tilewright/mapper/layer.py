@@ -13,7 +13,7 @@ from tilewright.ir.hardware import Hardware
 from tilewright.ir.verify_fix import verify_fix
 from tilewright.ir.workload import Workload
 from tilewright.mapper.question import Question
-from tilewright.mapper.result import LayerResult, Objective, Stop, find_objective
+from tilewright.mapper.result import LayerResult, Objective, Status, Stop, find_objective
 from tilewright.mapper.search import search_mapping
 from tilewright.model.convention import DEFAULT, Convention, find_convention
 
@@ -98,7 +98,7 @@ def solve_layer(
         from tilewright.mapper.prepare import UncoveredError
 
         try:
-            return find_optimal(
+            found = find_optimal(
                 q.workload,
                 q.hardware,
                 objective=q.objective,
@@ -108,6 +108,7 @@ def solve_layer(
                 should_stop=should_stop,
                 on_progress=on_progress,
             )
+            return _raise_bound(found, q)
         except UncoveredError:
             pass
     if q.convention == DEFAULT and (q.imperfect or q.uneven):
@@ -137,3 +138,17 @@ def solve_layer(
         seed=q.seed,
         should_stop=should_stop,
     )
+
+
+def _raise_bound(found: LayerResult, question: Question) -> LayerResult:
+    """A search that was cut short is bounded by what holds for all mappings, too."""
+    if found.status is not Status.BEST_FOUND or found.cost is None:
+        return found
+    from tilewright.mapper.floor import least_of, meets
+    from tilewright.model.evaluate import make_evaluator
+
+    goal, value = question.objective, question.objective.of(found.cost)
+    least = least_of(make_evaluator(question.workload, question.hardware), goal)
+    if meets(value, least):
+        return replace(found, status=Status.OPTIMAL, lower_bound=value)
+    return replace(found, lower_bound=max(found.lower_bound or 0.0, least))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import Hardware
 from tilewright.ir.workload import Workload
-from tilewright.mapper.floor import least_of
+from tilewright.mapper.floor import least_of, meets
 from tilewright.mapper.result import (
     LayerResult,
     Objective,
@@ -24,7 +24,6 @@ from tilewright.mapper.result import (
 )
 from tilewright.mapper.search import search_mapping
 from tilewright.mapspace.space import Mapspace
-from tilewright.model.cost import Cost
 from tilewright.model.evaluate import make_evaluator
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ _PROOF_SHARE = 0.6
 """The share of what is left then that the proof for imperfect mappings may take."""
 PROOF_SECONDS = 10.0
 """How long that proof is tried for a layer if nothing is said."""
-_ROUNDING = 1e-11
-"""By what share a cost may stand above the bound and still meet it: sums in another order."""
 
 
 def find_relaxed(  # noqa: PLR0913
@@ -66,7 +63,7 @@ def find_relaxed(  # noqa: PLR0913
     least = least_of(make_evaluator(workload, hardware), goal)
     proved = _Proved(goal, uneven and fix is None, fix, least)
     perfect = proved.find(workload, hardware, seconds, should_stop, on_progress)
-    if perfect is not None and perfect.cost is not None and _meets(perfect.cost, goal, least):
+    if perfect is not None and perfect.cost is not None and meets(goal.of(perfect.cost), least):
         return replace(perfect, status=Status.OPTIMAL, lower_bound=goal.of(perfect.cost))
     clipped = None
     if imperfect and fix is None:
@@ -111,14 +108,9 @@ def find_relaxed(  # noqa: PLR0913
     bound = max(least, limit_of_all(cost, goal) or least)
     if clipped is not None and not uneven:
         bound = max(bound, clipped.bound)
-    bound = goal.of(cost) if _meets(cost, goal, bound) else bound
+    bound = goal.of(cost) if meets(goal.of(cost), bound) else bound
     status = Status.OPTIMAL if bound == goal.of(cost) else Status.BEST_FOUND
     return replace(found, status=status, lower_bound=bound, violations=())
-
-
-def _meets(cost: Cost, goal: Objective, bound: float) -> bool:
-    """Whether nothing is better, but for rounding."""
-    return goal.of(cost) <= bound * (1 + _ROUNDING)
 
 
 def _try_imperfect(  # noqa: PLR0913, PLR0917
