@@ -1,6 +1,7 @@
 """Uneven and imperfect mappings where the best is not proved: no worse than proved, and bounded."""
 
 import math
+from collections.abc import Sequence
 from itertools import product
 from random import Random
 
@@ -18,7 +19,7 @@ from tilewright.mapper import floor, sharing
 from tilewright.mapper.layer import find_mapping
 from tilewright.mapper.result import Objective, Status
 from tilewright.mapper.search import search_mapping
-from tilewright.mapper.sharing import Demand, least_joint_pj, shape_of
+from tilewright.mapper.sharing import Demand, least_joint_pj, list_unrollings, shape_of
 from tilewright.model.evaluate import make_evaluator
 
 SMALL = conv2d("small", K=8, C=4, P=6, Q=6, R=3, S=1)
@@ -67,10 +68,24 @@ def test_no_mapping_undercuts_the_bound(kind: Kind, seed: int) -> None:
     assert _undercut(kind, seed) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 150))
+@pytest.mark.parametrize("seed", range(10, 14))
 @pytest.mark.parametrize("kind", FANS, ids=str)
-def test_no_mapping_undercuts_the_bound_thoroughly(kind: Kind, seed: int) -> None:
+def test_no_mapping_undercuts_the_bound_by_prices(
+    kind: Kind, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for arrays that have too many unrollings to list."""
+    monkeypatch.setattr(sharing, "_MOST_WAYS", 0)
+    assert _undercut(kind, seed) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ways", [0, 200_000])
+@pytest.mark.parametrize("seed", range(100, 140))
+@pytest.mark.parametrize("kind", FANS, ids=str)
+def test_no_mapping_undercuts_the_bound_thoroughly(
+    kind: Kind, seed: int, ways: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_MOST_WAYS", ways)
     assert _undercut(kind, seed) == []
 
 
@@ -84,11 +99,24 @@ def _no_fibers(
     return np.full(most, 0.5)
 
 
-@pytest.mark.parametrize(("name", "fault"), [("_rounds", _no_share), ("_fibers", _no_fibers)])
+def _all_full(way: Sequence[int], limits: Sequence[int], copies: int) -> bool:
+    return math.prod(way) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "ways"),
+    [
+        ("_rounds", _no_share, 0),
+        ("_fibers", _no_fibers, 0),
+        ("_fibers", _no_fibers, 200_000),
+        ("_is_full", _all_full, 200_000),
+    ],
+)
 def test_too_little_sharing_is_seen(
-    name: str, fault: object, monkeypatch: pytest.MonkeyPatch
+    name: str, fault: object, ways: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Operands share less than some mapping lets them: its bound is undercut."""
+    monkeypatch.setattr(sharing, "_MOST_WAYS", ways)
     monkeypatch.setattr(sharing, name, fault)
     assert any(_undercut(kind, seed) for kind in FANS for seed in range(10, 30))
 
@@ -105,8 +133,9 @@ def test_sharing_is_bounded_for_every_unrolling(seed: int) -> None:
         Demand(((random.uniform(1, 100), random.choice((2.0, 64.0)), random.uniform(0, 5)),))
         for _ in work.operands
     ]
-    shape = shape_of(work, chip)
+    shape, listed = shape_of(work, chip), list_unrollings(work, chip)
     assert shape is not None
+    assert listed is not None
     bound = least_joint_pj(shape, demands, chip.mac_units)
     best = math.inf
     for extents in product(*(range(1, sizes[dim] + 1) for dim in "MNK")):
@@ -118,6 +147,8 @@ def test_sharing_is_bounded_for_every_unrolling(seed: int) -> None:
             ]
             best = min(best, float(sum(energies)))
     assert 0.5 * best <= bound <= best * (1 + 1e-12)
+    over_all = sum(demand.pj(listed.shares[:, o]) for o, demand in enumerate(demands))
+    assert bound <= np.min(over_all) * (1 + 1e-12) <= best * (1 + 2e-12)
 
 
 def _average(sizes: dict[str, int], extents: dict[str, int], operand: Operand) -> float:

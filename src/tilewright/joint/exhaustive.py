@@ -42,7 +42,7 @@ def floor_of(finisher: Finisher, goal: Goal, choice: Choice) -> float:
     for layer, weight in finisher.layers:
         evaluator = make_evaluator(layer.workload, chip)
         for objective in sums:
-            sums[objective] += layer.repeat * weight * least_of(evaluator, objective)
+            sums[objective] += layer.repeat * weight * least_of(evaluator, objective, joint=False)
     area = area_of(chip) or 0.0
     least = Totals(sums[Objective.ENERGY], sums[Objective.CYCLES], area, chip.clock_ghz)
     for metric, bound in goal.bounds:

@@ -110,7 +110,7 @@ class Task:
             chip = self.space.chip(choice)
             pairs = [make_evaluator(layer.workload, chip) for layer, _ in self.layers]
             self.floors[choice] = np.array(
-                [[least_of(x, objective) for x in pairs] for objective in _FLOORS]
+                [[least_of(x, objective, joint=False) for x in pairs] for objective in _FLOORS]
             )
         return self.floors[choice]
 

@@ -1,7 +1,7 @@
 """How many MACs one word can serve at once, for all operands together: a bound of energy.
 
-Owns: `least_joint_pj`, the least energy of the reads and updates that MACs cause, over every way to
-unroll dims, and the nouns `Demand` and `Shape`.
+Owns: `list_unrollings`, every way to unroll dims over a small array; `least_joint_pj`, a bound for
+arrays too large for that; and the nouns `Demand`, `Unrollings` and `Shape`.
 
 Unrolling dims over `copies` MACs lets a word serve as many of them as the extents of the dims that
 do not index its operand allow; the copies are there only once, so operands compete for them.
@@ -25,6 +25,8 @@ from tilewright.model.limit import real_pairs
 Floats = NDArray[np.float64]
 _PRICES, _AROUND = 25, 17
 """Prices of a copy that are tried, and again around the best: each gives a bound."""
+_MOST_ON_AXIS, _MOST_WAYS = 8_000, 200_000
+"""Ways to unroll dims on one axis, and on all, that are listed."""
 _LEAST, _MOST = -5.0, 0.5
 """The least and the most of them, as powers of ten of the dearest demand."""
 
@@ -59,6 +61,103 @@ class Demand:
             yield np.full(np.shape(price), most)
             if free > 0:
                 yield np.full(np.shape(price), pj / free)
+
+
+@dataclass(frozen=True, slots=True)
+class Unrollings:
+    """Ways to unroll dims, those left out that another one contains.
+
+    Attributes:
+        shares: by way and operand, how many MACs share a word at most, on average.
+        steps: by way, the steps that the nest takes at least.
+    """
+
+    shares: Floats
+    steps: Floats
+
+
+def list_unrollings(workload: Workload, hardware: Hardware) -> Unrollings | None:
+    """Every way to unroll dims over the MACs; `None` if there are too many, or a rank has 3 dims.
+
+    >>> from tilewright.ir.hardware import Fanout, Level
+    >>> from tilewright.ir.workload import einsum
+    >>> layer = einsum("mm", "Z[M,N] += A[M,K] * B[K,N]", {"M": 4, "N": 3, "K": 5})
+    >>> found = list_unrollings(layer, Hardware("chip", (Level("DRAM", fanout=Fanout(4)),)))
+    >>> sorted(zip(found.steps.tolist(), found.shares.round(2).tolist()))[:2]
+    [(15.0, [1.0, 4.0, 1.0]), (18.0, [1.0, 2.0, 1.67])]
+
+    Operands stand in the order of the workload.
+    """
+    sizes = {dim: size for dim, size in workload.sizes.items() if size > 1}
+    ranks = [(place, r) for place, o in enumerate(workload.operands) for r in o.ranks]
+    paired = [(place, rank) for place, rank in ranks if len(_long(rank, sizes)) > 1]
+    if any(len(_long(rank, sizes)) > 2 for _, rank in paired):
+        return None
+    extents = _list_extents(sizes, list(_axes(hardware)))
+    if extents is None:
+        return None
+    whole = np.array(list(sizes.values()), dtype=float)
+    rounds = np.ceil(whole / extents)
+    at = {dim: column for column, dim in enumerate(sizes)}
+    shares = np.ones((len(extents), len(workload.operands)))
+    for place, operand in enumerate(workload.operands):
+        for dim, column in at.items():
+            if dim not in operand.dims:
+                shares[:, place] *= whole[column] / rounds[:, column]
+    for place, rank in paired:
+        a, b = (at[dim] for dim in _long(rank, sizes))
+        table = _rank_shares(workload, rank, (int(extents[:, a].max()), int(extents[:, b].max())))
+        shares[:, place] *= table[extents[:, a] - 1, extents[:, b] - 1]
+    return Unrollings(shares, rounds.prod(axis=1))
+
+
+def _list_extents(
+    sizes: dict[str, int], axes: Sequence[tuple[int, tuple[str, ...] | None]]
+) -> NDArray[np.int64] | None:
+    """By way: the extents of the dims; `None` if there are too many."""
+    found = np.ones((1, len(sizes)), dtype=np.int64)
+    most = np.array(list(sizes.values()), dtype=np.int64)
+    for copies, allowed in axes:
+        limits = [n if allowed is None or dim in allowed else 1 for dim, n in sizes.items()]
+        ways = list(itertools.islice(_fill(limits, copies), _MOST_ON_AXIS + 1))
+        full = [way for way in ways if _is_full(way, limits, copies)]
+        if len(ways) > _MOST_ON_AXIS or len(found) * len(full) > _MOST_WAYS:
+            return None
+        found = (found[:, None, :] * np.array(full, dtype=np.int64)[None, :, :]).reshape(
+            -1, len(sizes)
+        )
+        found = np.unique(np.minimum(found, most), axis=0)
+    return found
+
+
+def _fill(limits: Sequence[int], copies: int) -> Iterator[tuple[int, ...]]:
+    """Extents up to the limits whose product is at most so many copies."""
+    if not limits:
+        yield ()
+        return
+    for extent in range(1, min(limits[0], copies) + 1):
+        for others in _fill(limits[1:], copies // extent):
+            yield (extent, *others)
+
+
+def _is_full(way: Sequence[int], limits: Sequence[int], copies: int) -> bool:
+    """Whether no extent can be longer by one."""
+    taken = math.prod(way)
+    return all(
+        extent == limit or taken // extent * (extent + 1) > copies
+        for extent, limit in zip(way, limits, strict=True)
+    )
+
+
+def _rank_shares(workload: Workload, rank: Rank, most: tuple[int, int]) -> Floats:
+    """By extents of a rank's two dims: how many MACs share a word at most, on average."""
+    first, second = (term for term in rank.terms if workload.sizes[term.dim] > 1)
+    sizes = workload.sizes[first.dim], workload.sizes[second.dim]
+    real, whole = real_pairs(rank, workload.sizes), sizes[0] * sizes[1]
+    fibers = _fibers(sizes, most, (first.coefficient, second.coefficient))
+    p = np.arange(1, most[0] + 1, dtype=float)[:, None]
+    r = np.arange(1, most[1] + 1, dtype=float)[None, :]
+    return real / np.maximum(whole / fibers - (whole - real), real / np.minimum(p, r))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +237,7 @@ def _reach(axes: Sequence[tuple[int, tuple[str, ...] | None]], dims: Sequence[st
 
 def _long(rank: Rank, sizes: dict[str, int]) -> list[str]:
     """The dims of a rank that are longer than 1."""
-    return [term.dim for term in rank.terms if sizes[term.dim] > 1]
+    return [term.dim for term in rank.terms if sizes.get(term.dim, 1) > 1]
 
 
 def _window(  # noqa: PLR0913, PLR0917
@@ -150,29 +249,22 @@ def _window(  # noqa: PLR0913, PLR0917
     copies: int,
 ) -> Window:
     """The ways to unroll a rank's two dims, whose extents are at most `sizes`."""
-    first, second = (term for term in rank.terms if workload.sizes[term.dim] > 1)
-    real = real_pairs(rank, workload.sizes)
-    whole = workload.sizes[first.dim] * workload.sizes[second.dim]
-    fibers = _fibers(
-        (workload.sizes[first.dim], workload.sizes[second.dim]),
-        (sizes[first.dim], sizes[second.dim]),
-        (first.coefficient, second.coefficient),
-    )
+    first, second = _long(rank, workload.sizes)
+    table = _rank_shares(workload, rank, (sizes[first], sizes[second]))
     used: list[float] = []
     shares: list[list[float]] = []
     for (low_a, high_a), (low_b, high_b) in itertools.product(
-        _cells(sizes[first.dim]), _cells(sizes[second.dim])
+        _cells(sizes[first]), _cells(sizes[second])
     ):
         if low_a * low_b > copies:
             continue
-        served_a = _rounds(workload.sizes[first.dim], high_a)
-        served_b = _rounds(workload.sizes[second.dim], high_b)
+        served_a = _rounds(workload.sizes[first], high_a)
+        served_b = _rounds(workload.sizes[second], high_b)
         row = [
-            served_a ** (place in away[first.dim]) * served_b ** (place in away[second.dim])
+            served_a ** (place in away[first]) * served_b ** (place in away[second])
             for place in range(len(workload.operands))
         ]
-        distinct = whole / fibers[high_a - 1, high_b - 1] - (whole - real)
-        row[owner] *= real / max(distinct, real / min(high_a, high_b))
+        row[owner] *= table[high_a - 1, high_b - 1]
         used.append(float(low_a * low_b))
         shares.append(row)
     return Window(np.array(used), np.array(shares))
