@@ -53,6 +53,7 @@ from tilewright.model.batch import (
     with_log_factors,
 )
 from tilewright.model.batch import count as count_module
+from tilewright.model.batch import loops as loops_module
 from tilewright.model.batch.encode import bare_of_padding
 from tilewright.model.batch.overlap import shared, shared_along, words
 from tilewright.model.batch.relax import LogFactors
@@ -288,10 +289,15 @@ def one_copy(of_level: jax.Array) -> jax.Array:
     return jnp.ones_like(of_level)
 
 
-FAULTS: dict[str, Callable[..., jax.Array]] = {
-    "shared_along": nothing_shared,
-    "_still_steps": never_still,
-    "_inwards": one_copy,
+def no_step(whole: jax.Array, *_: object) -> jax.Array:
+    return jnp.zeros_like(whole)
+
+
+FAULTS: dict[str, tuple[Any, Callable[..., jax.Array]]] = {
+    "shared_along": (count_module, nothing_shared),
+    "_still_steps": (count_module, never_still),
+    "_inwards": (count_module, one_copy),
+    "step_of": (loops_module, no_step),
 }
 
 
@@ -301,12 +307,12 @@ def test_a_planted_fault_is_seen(fault: str | None) -> None:
     program = jax.jit(
         partial(count_module._count_all)
     )  # a program of its own, traced with the fault
-    replacement = FAULTS.get(fault or "")
     with patch.object(count_module, "_count", program):
         if fault is None:
             found = on_host(count_batch(batch))
         else:
-            with patch.object(count_module, fault, replacement):
+            module, replacement = FAULTS[fault]
+            with patch.object(module, fault, replacement):
                 found = on_host(count_batch(batch))
     wrong = 0
     for b, text in enumerate(NESTS):

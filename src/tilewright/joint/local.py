@@ -13,8 +13,8 @@ Non-goals: which chips (`joint/study.py`).
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -71,10 +71,23 @@ class Site:
     present: Array
 
 
-_State = tuple[Genes, Array, Found, Array]
-"""Where a search is, its merit, the best seen, its merit."""
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Mappings to be priced in the next step, [.., K, N].
 
-for _noun in (Priced, Found, Site):
+    A step leaves them to the next one with all that is looked at often, so that it is written once;
+    what is computed in the step itself is computed anew wherever it is used.
+    """
+
+    genes: Genes
+    factors: Array
+    extents: Array
+
+
+_State = tuple[Genes, Array, Found, Array, _Trial]
+"""Where a search is, its merit, the best seen, its merit, what is tried next."""
+
+for _noun in (Priced, Found, Site, _Trial):
     jax.tree_util.register_dataclass(_noun, list(_noun.__dataclass_fields__), [])
 
 
@@ -87,12 +100,20 @@ def factors_of(genes: Genes, layer: LayerArrays, frame: Frame) -> Array:
     return jnp.prod(jnp.where(chosen, layer.prime[:, None], 1), axis=2)
 
 
-def nests_of(factors: Array, order: Array, keeps: Array, frame: Frame) -> Nests:
-    """The nests of the batch model."""
+def extents_of(factors: Array, order: Array, frame: Frame) -> Array:
+    """[V, D, ...], the extents of the temporal loops, where they stand."""
+    levels = frame.levels
+    each = (jnp.where(order == dim, factors[:levels, None, dim], 0) for dim in range(frame.dims))
+    return reduce(jnp.add, each)
+
+
+def nests_of(
+    factors: Array, order: Array, keeps: Array, frame: Frame, extents: Array | None = None
+) -> Nests:
+    """The nests of the batch model; `extents` as `extents_of` returns them, if they are known."""
     levels, dims, count = frame.levels, frame.dims, factors.shape[-1]
-    extents = jnp.zeros((levels, dims, count), dtype=factors.dtype)
-    for dim in range(dims):
-        extents = extents + jnp.where(order == dim, factors[:levels, None, dim], 0)
+    if extents is None:
+        extents = extents_of(factors, order, frame)
     unrolled = [[jnp.ones((dims, count), factors.dtype)] * 2 for _ in range(levels)]
     for slot, (level, axis) in enumerate(frame.slots):
         if axis >= 0:
@@ -133,10 +154,11 @@ def _used(  # noqa: PLR0913, PLR0917
     site: Site,
     frame: Frame,
     whole_cycles: bool,
+    extents: Array | None = None,
 ) -> tuple[Uses, Array, Array, Array]:
     """What mappings use, energy, cycles and excess."""
     there = site.present
-    nests = nests_of(factors, order, keeps & there, frame)
+    nests = nests_of(factors, order, keeps & there, frame, extents)
     batch = Batch(nests, layer.works, site.networks, frame.shape)
     counts = count_batch(batch)
     cost = price_batch(batch, counts, site.chips, whole_cycles=whole_cycles)
@@ -190,24 +212,25 @@ def improve(  # noqa: PLR0913, PLR0917
     wide = jax.tree.map(lambda leaf: _widened(leaf, count, neighbours), site)
 
     def step(at: Array, state: _State) -> _State:
-        now, merit, best, least = state
-        draws = jax.random.uniform(jax.random.fold_in(key, at), (_DRAWS, count, neighbours))
-        # The first step moves nothing: it prices the start, with the same compiled program.
-        draws = jnp.where(at == 0, _QUIET[:, None, None], draws)
-        moved, priced = _neighbours(now, layer, wide, draws, frame, neighbours)
-        merits = merit_of(priced.energy_pj, priced.cycles, priced.excess, worth[..., None])
-        chosen = jnp.argmin(merits, axis=-1)
-        found = _pick(merits, chosen)
-        offered = jax.tree.map(lambda leaf: _pick(leaf, chosen), replace(priced, genes=moved))
-        take = (found <= merit + temperature) | (at == 0)
+        now, merit, best, least, trial = state
+        found = _priced(trial, layer, wide, frame)
+        merits = merit_of(found.energy_pj, found.cycles, found.excess, worth[:, None])
+        chosen = jnp.argmin(merits, axis=0)
+        found_merit = _pick(merits, chosen)
+        offered = jax.tree.map(lambda leaf: _pick(leaf, chosen), found)
+        take = (found_merit <= merit + temperature) | (at == 0)
         now = jax.tree.map(lambda a, b: jnp.where(take, a, b), offered.genes, now)
-        merit = jnp.where(take, found, merit)
-        better = (found < least) | (at == 0)
+        merit = jnp.where(take, found_merit, merit)
+        better = (found_merit < least) | (at == 0)
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), offered, best)
-        return now, merit, best, jnp.where(better, found, least)
+        draws = jax.random.uniform(jax.random.fold_in(key, at), (_DRAWS, neighbours, count))
+        trial = _neighbours(now, layer, draws, frame)
+        return now, merit, best, jnp.where(better, found_merit, least), trial
 
     worst = jnp.full(count, jnp.inf, dtype=worth.dtype)
-    start = (genes, worst, _nothing(genes, layer, site, frame), worst)
+    quiet = jnp.broadcast_to(_QUIET[:, None, None], (_DRAWS, neighbours, count))
+    first = _neighbours(genes, layer, quiet, frame)  # the start itself: it is priced, too
+    start = (genes, worst, _nothing(genes, layer, site, frame), worst, first)
     return jax.lax.fori_loop(0, steps + 1, step, start)[2]
 
 
@@ -223,31 +246,36 @@ def _nothing(genes: Genes, layer: LayerArrays, site: Site, frame: Frame) -> Foun
 
 
 def _widened(leaf: Array, count: int, neighbours: int) -> Array:
-    """[.., N] repeated to [.., N·K]; 1 stays 1."""
-    return jnp.repeat(leaf, neighbours, axis=-1) if leaf.shape[-1] == count > 1 else leaf
+    """[.., N] once for each neighbour, [.., K·N]; 1 stays 1."""
+    if not leaf.shape[-1] == count > 1:
+        return leaf
+    return _flat(jnp.broadcast_to(leaf[..., None, :], (*leaf.shape[:-1], neighbours, count)))
 
 
 def _pick(leaf: Array, chosen: Array) -> Array:
-    """Of [.., N, K] the chosen of each N."""
-    at = jnp.broadcast_to(chosen[..., None], (*leaf.shape[:-1], 1))
-    return jnp.take_along_axis(leaf, at, axis=-1)[..., 0]
+    """Of [.., K, N] the chosen of each N."""
+    at = jnp.broadcast_to(chosen, (*leaf.shape[:-2], 1, leaf.shape[-1]))
+    return jnp.take_along_axis(leaf, at, axis=-2)[..., 0, :]
 
 
-def _neighbours(  # noqa: PLR0913, PLR0917
-    genes: Genes, layer: LayerArrays, wide: Site, draws: Array, frame: Frame, neighbours: int
-) -> tuple[Genes, Found]:
-    """K neighbours of each mapping, [.., N, K], and what they use and cost, likewise."""
-    count = genes.count
-    factors = factors_of(genes, layer, frame)[..., None]
-    slot = jnp.broadcast_to(genes.slot[..., None], (frame.atoms, count, neighbours))
+def _neighbours(genes: Genes, layer: LayerArrays, draws: Array, frame: Frame) -> _Trial:
+    """K neighbours of each mapping, [.., K, N]."""
+    factors = factors_of(genes, layer, frame)[..., None, :]
+    slot = jnp.broadcast_to(genes.slot[..., None, :], (frame.atoms, *draws.shape[1:]))
     slot, factors = _move_atoms(slot, factors, layer, draws, frame)
-    order = _reordered(genes.order[..., None], draws, frame)
-    keeps = _bypassed(genes.keeps[..., None], layer, draws)
-    flat = (factors.reshape(*factors.shape[:-2], -1), _flat(order), _flat(keeps))
-    priced = _used(*flat, layer, wide, frame, True)
-    moved = Genes(slot, order, keeps)
-    folded = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], count, neighbours), priced)
-    return moved, Found(moved, *folded)
+    order = _reordered(genes.order[..., None, :], draws, frame)
+    keeps = _bypassed(genes.keeps[..., None, :], layer, draws)
+    extents = extents_of(factors, order, frame)
+    return _Trial(Genes(slot, order, keeps), factors, extents)
+
+
+def _priced(trial: _Trial, layer: LayerArrays, wide: Site, frame: Frame) -> Found:
+    """What neighbours use and cost, [.., K, N]."""
+    genes = trial.genes
+    flat = (_flat(trial.factors), _flat(genes.order), _flat(genes.keeps))
+    priced = _used(*flat, layer, wide, frame, True, _flat(trial.extents))
+    both = trial.factors.shape[-2:]
+    return Found(genes, *jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *both), priced))
 
 
 def _flat(leaf: Array) -> Array:

@@ -484,7 +484,10 @@ def _round(  # noqa: PLR0913, PLR0917
     seen = _look(task, shelves, candidates, _worths(goals), should_stop)
     if on_sweep is not None:
         on_sweep(candidates, seen.totals, (seen.excess <= 1).all(axis=0))
-    blends = {goal: _blended(task, shelves, seen, goal, goals.count(goal)) for goal in goals}
+    blends = {
+        goal: _blended(task, shelves, seen, goal, goals.count(goal))
+        for goal in dict.fromkeys(goals)  # seats share goals
+    }
     taken = [_taken(seen, blends.values(), index) for index in range(len(shelves))]
     kept = [swept(s, at, seed[1]) for s, at in zip(shelves, taken, strict=True)]
     fresh = _seated(task, goals, now, shelves, blends, kept)

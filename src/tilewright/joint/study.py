@@ -61,7 +61,7 @@ from tilewright.mapper.processes import stop_on_interrupt
 SEATS = 16
 EVALUATIONS = 10_000_000
 """Mappings priced by a study that is bounded by nothing else."""
-FORMAT = 3
+FORMAT = 4
 _SEARCH_SHARE = 0.5
 """Of a stage's time; the rest is for its finish."""
 _RESERVE = 0.02

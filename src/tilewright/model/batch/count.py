@@ -1,11 +1,11 @@
 """The counts of `spec/model.md §3` in matrix form, for all mappings of a batch at once.
 
-Owns: formulas (B5) to (B16) of `docs/batch-model.md`, and the verb `count_batch`. Nothing here
-looks at `walk` or `exact`: it is a third witness.
+Owns: formulas (B5) to (B16) of `docs/batch-model.md`, and the verb `count_batch`; the pass over
+temporal loops is in `loops.py`. Nothing here looks at `walk` or `exact`: it is a third witness.
 
 Non-goals: imperfect factors and padding (`encode.py` refuses them), and any price (`price.py`).
 Loops, levels and relevance are numbers in arrays, so that one compilation serves all mappings and
-layers of a shape, and the gradient of a product over loops is written by hand.
+layers of a shape, and the gradient of a product over a mask is written by hand.
 """
 
 # JAX types itself in part only.
@@ -20,13 +20,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tilewright.model.batch.loops import (
+    Loop,
+    Loops,
+    grown,
+    inner,
+    moves_alone,
+    of_sums,
+    over_loops,
+    pass_loops,
+    short_sum,
+    step_of,
+)
 from tilewright.model.batch.nouns import OUTPUT, Array, Batch, BatchCounts, Shape
 from tilewright.model.batch.overlap import shared, shared_along, words
 from tilewright.model.batch.precision import in_precision_of
 from tilewright.model.convention import Reuse
-
-_STILL = 1e-6
-"""Coordinates by which a tile that does not move may seem to, extents being exponentials."""
 
 
 def count_batch(batch: Batch) -> BatchCounts:
@@ -109,21 +118,12 @@ _count = jax.jit(_count_all)
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What several counts need.
-
-    Axes as in `nouns.py`; `position` is [L, 1].
-    """
+    """What several counts need. Axes as in `nouns.py`."""
 
     batch: Batch
-    position: Array
-    indexes: Array
-    """[O, L, B], whether a loop's dim indexes the operand."""
-    alone: Array
-    """[O, L, B], whether it does in a rank of its own."""
-    last: Array
-    """[O, V, B], loops outside a block up to the innermost that indexes the operand: (B6)."""
+    loops: Loops
     visits: Array
-    """[O, V, B], temporal steps of those loops."""
+    """[O, V, B], temporal steps of the loops that move a tile."""
     steps: Array
     """[B], of all temporal loops."""
     unrolled_steps: Array
@@ -150,10 +150,12 @@ class _View:
 class _Sums:
     """The operands that have room for ranks which are sums."""
 
-    own: Array
-    """[S, K, L, B], whether a loop is over a dim of such a rank."""
     copies: Array
     """[S, K, V, B], by how much the fan-out below a level unrolls the dim."""
+    copies_inside: Array
+    """[S, K, V, B], by how much all fan-outs inside a level do."""
+    whole: Array
+    """[S, K, B], steps that all temporal loops take along the dim."""
     spans: Array
     """[S, V, K, B], steps that the loops inside a block take along the dim."""
     lengths: Array
@@ -164,31 +166,25 @@ class _Sums:
 
 def _make_view(batch: Batch) -> _View:
     nests, works = batch.nests, batch.works
-    extents = nests.extents
-    position = jnp.arange(extents.shape[0], dtype=nests.depths.dtype)[:, None]
     unrolled = masked_product(jnp.moveaxis(nests.unrolled, 1, 2), jnp.asarray(True))  # [V, D, B]
     bits = jnp.arange(unrolled.shape[1], dtype=works.indexing.dtype)[:, None]
     indexes_dim = (works.indexing[:, None] >> bits) & 1 > 0  # [O, D, B*]
     alone_dim = (works.alone[:, None] >> bits) & 1 > 0
-    indexes = (works.indexing[:, None] >> nests.dims) & 1 > 0
-    alone = (works.alone[:, None] >> nests.dims) & 1 > 0
-    inside = position >= nests.depths[:, :, None]  # [O, V, L, B]
-    moving = ~inside & (indexes & (extents > 1))[:, None]
-    last = jnp.where(moving, position + 1, 0).max(axis=-2)
+    is_term = (works.terms[:, :, None] == bits)[:, :, None]  # [S, K, 1, D, B*]
+    of_terms = masked_product(unrolled, is_term)  # [S, K, V, B]
+    copies_inside = _inwards(of_terms)
+    loops = pass_loops(batch, copies_inside)
+    sums = _make_sums(batch, loops, of_terms, copies_inside)
     alone_copies = _inwards(masked_product(unrolled, alone_dim[:, None]))
-    alone_tiles = masked_product(extents, inside & alone[:, None]) * alone_copies
-    sums = _make_sums(batch, unrolled, inside)
-    of_sums = _of_sums(batch.shape, alone_tiles) * _whole(sums.rank_words)
-    tiles = _with_sums(batch.shape, alone_tiles, of_sums)
+    alone_tiles = loops.tiles * alone_copies
+    of_summed = of_sums(batch.shape, alone_tiles) * _whole(sums.rank_words)
+    tiles = _with_sums(batch.shape, alone_tiles, of_summed)
     copies = masked_product(unrolled, jnp.asarray(True))
     return _View(
         batch,
-        position,
-        indexes,
-        alone,
-        last,
-        masked_product(extents, position < last[:, :, None]),
-        masked_product(extents, jnp.asarray(True)),
+        loops,
+        loops.visits,
+        loops.steps,
         copies,
         masked_product(unrolled, indexes_dim[:, None]),
         masked_product(unrolled, ~indexes_dim[:, None]),
@@ -202,19 +198,14 @@ def _make_view(batch: Batch) -> _View:
     )
 
 
-def _make_sums(batch: Batch, unrolled: Array, inside: Array) -> _Sums:
-    works, nests = batch.works, batch.nests
-    own = works.terms[:, :, None] == nests.dims  # [S, K, L, B]
-    dims = jnp.arange(unrolled.shape[1], dtype=works.terms.dtype)[:, None]
-    is_term = (works.terms[:, :, None] == dims)[:, :, None]  # [S, K, 1, D, B*]
-    copies = masked_product(unrolled, is_term)  # [S, K, V, B]
-    within = own[:, None] & _of_sums(batch.shape, inside)[:, :, None]  # [S, V, K, L, B]
-    spans = masked_product(nests.extents, within) * jnp.moveaxis(_inwards(copies), 2, 1)
+def _make_sums(batch: Batch, loops: Loops, copies: Array, copies_inside: Array) -> _Sums:
+    works = batch.works
+    spans = loops.spans * jnp.moveaxis(copies_inside, 2, 1)
     lengths = _lengths(works.weights, spans)
     ratio = works.ratio[:, None]
     both = (lengths[:, :, :, 0], lengths[:, :, :, 1])
     rank_words = words(both, (ratio[:, :, :, 0], ratio[:, :, :, 1]))
-    return _Sums(own, copies, spans, lengths, rank_words)
+    return _Sums(copies, copies_inside, loops.whole, spans, lengths, rank_words)
 
 
 def _lengths(weights: Array, spans: Array) -> Array:
@@ -224,18 +215,12 @@ def _lengths(weights: Array, spans: Array) -> Array:
 
 def _grouped(weights: Array, of_term: Array) -> Array:
     """Sum [S, V, K, B] over the terms of each group of each rank: [S, V, R, G, B]."""
-    return _sum(weights[:, None] * of_term[:, :, None, None], axis=-2)
+    return short_sum(weights[:, None] * of_term[:, :, None, None], axis=-2)
 
 
 def _whole(parts: Array) -> Array:
     """The product over the last axis but one, which is short."""
     return reduce(jnp.multiply, [parts[..., i, :] for i in range(parts.shape[-2])])
-
-
-def _sum(parts: Array, axis: int) -> Array:
-    """The sum over a short axis, one term after another: compilers make one loop of it."""
-    parts = jnp.moveaxis(parts, axis, 0)
-    return reduce(jnp.add, [parts[i] for i in range(parts.shape[0])])
 
 
 def _inwards(of_level: Array) -> Array:
@@ -265,27 +250,17 @@ def _fills(view: _View) -> Array:
 
 def _fills_of_tiles(view: _View) -> Array:
     """[S, V-1, B], where only the innermost loop that moves a tile may keep a part of it."""
-    extents = view.batch.nests.extents
-    tiles, last = _inner(view, view.tiles), _inner(view, view.last)
-    taker = view.position == last[:, :, None] - 1  # [S, V, L, B]
-    more = jnp.where(taker, extents, 1).max(axis=-2) - 1
-    before = masked_product(extents, view.position < last[:, :, None] - 1)
-    slides = view.batch.shape.convention.reuse is Reuse.SLIDING
-    kept = _slid(view, taker) if slides else jnp.zeros_like(tiles)
-    return before * (tiles + more * (tiles - kept)) - tiles * jax.lax.stop_gradient(
-        _still_steps(view)
-    )
+    shape, loops = view.batch.shape, view.loops
+    tiles, before = inner(shape, view.tiles), inner(shape, loops.before)
+    more = inner(shape, loops.taken) - 1
+    slides = shape.convention.reuse is Reuse.SLIDING
+    kept = _slid(view) if slides else jnp.zeros_like(tiles)
+    return before * (tiles + more * (tiles - kept)) - tiles * _still_steps(view)
 
 
-def _inner(view: _View, of_store: Array) -> Array:
-    """Of [O, V, ...] the operands with sums and the levels inside the outermost: [S, V-1, ...]."""
-    return _of_sums(view.batch.shape, of_store)[:, 1:]
-
-
-def _of_sums(shape: Shape, of_operand: Array) -> Array:
-    """Of [O, ...] the operands with sums: [S, ...]. Static slices: gathering is slow."""
-    pieces = [of_operand[at : at + 1] for at in shape.sums]
-    return jnp.concatenate(pieces) if pieces else of_operand[:0]
+def _still_steps(view: _View) -> Array:
+    """[S, V-1, B], steps at which an outer loop moves a tile back to where it was: (B9)."""
+    return view.loops.of_blocks.still
 
 
 def _with_sums(shape: Shape, of_operand: Array, of_sums: Array, level: int = 0) -> Array:
@@ -302,11 +277,11 @@ def _to_output(of_operand: Array, of_output: Array) -> Array:
     return jax.lax.dynamic_update_slice(of_operand, whole, (of_operand.shape[0] - 1, 0, 0))
 
 
-def _slid(view: _View, taker: Array) -> Array:
+def _slid(view: _View) -> Array:
     """[S, V-1, B], words that a tile keeps at a step of the innermost loop that moves it: (B8)."""
-    sums, works, nests = view.sums, view.batch.works, view.batch.nests
-    taken = (sums.own[:, None] & taker[:, :, None]).any(axis=-2)  # [S, V-1, K, B]
-    level = jnp.where(taker, nests.levels, 0).max(axis=-2)[:, :, None, None]  # [S, V-1, 1, 1, B]
+    sums, works, of_blocks = view.sums, view.batch.works, view.loops.of_blocks
+    taken = works.terms[:, None] == of_blocks.dim[:, :, None]  # [S, V-1, K, B]
+    level = of_blocks.level[:, :, None, None]  # [S, V-1, 1, 1, B]
     levels = jnp.arange(1 + level.shape[1], dtype=level.dtype)
     between = (levels[:, None] >= level) & (levels[:, None] < levels[1:, None, None, None])
     gap = masked_product(sums.copies[:, None], between)  # [S, V-1, K, B]
@@ -319,85 +294,63 @@ def _slid(view: _View, taker: Array) -> Array:
         jnp.where(second, move[:, :, :, 1], move[:, :, :, 0]),
         _turned(ratio, second),
     )
-    return jnp.where(taken.any(axis=2), _inner(view, view.alone_tiles) * _whole(kept), 0)
+    return jnp.where(taken.any(axis=2), inner(view.batch.shape, view.alone_tiles) * _whole(kept), 0)
 
 
 def _turned(pair: tuple[Array, Array], turn: Array) -> tuple[Array, Array]:
     return jnp.where(turn, pair[1], pair[0]), jnp.where(turn, pair[0], pair[1])
 
 
-def _step_of_loops(view: _View) -> Array:
-    """[S, K, L, B], by how much a step of a loop advances a dim of a sum; 0 for other dims."""
-    nests, sums, position = view.batch.nests, view.sums, view.position
-    later = position < position.T  # [L, L], whether the second stands inside the first
-    alike = (nests.dims[:, None] == nests.dims) & later[:, :, None]
-    steps = masked_product(nests.extents, alike)  # [L, B]
-    inner = _inwards(sums.copies)
-    levels = range(inner.shape[2])
-    placed = (jnp.where(nests.levels == v, inner[:, :, v, None], 0) for v in levels)
-    return jnp.where(sums.own, steps * reduce(jnp.add, placed), 0)
-
-
-def _rewound(view: _View, reach: Array) -> Array:
-    """How far the loops inside each loop, but outside a block, move its tile.
-
-    `reach`, [S, ..., L, B], is how far each loop does; returns [S, V-1, ..., L, B]: what is inside
-    the loop, less what is inside the block.
-    """
-    position = view.position
-    later = (position < position.T).astype(reach.dtype)
-    inside = jnp.einsum("lj,...jb->...lb", later, reach, precision=jax.lax.Precision.HIGHEST)
-    depths = _inner(view, view.batch.nests.depths)
-    depths = depths.reshape(*depths.shape[:2], *[1] * (reach.ndim - 2), depths.shape[-1])
-    within = jnp.where(position >= depths, reach[:, None], 0).sum(axis=-2, keepdims=True)
-    return inside[:, None] - within
-
-
-def _last_alone(view: _View) -> Array:
-    """[S, V-1, 1, B], loops outside a block up to the innermost that moves a rank of one dim."""
-    extents, depths = view.batch.nests.extents, _inner(view, view.batch.nests.depths)
-    moving = (view.position < depths[:, :, None]) & (
-        _of_sums(view.batch.shape, view.alone) & (extents > 1)
-    )[:, None]
-    return jnp.where(moving, view.position + 1, 0).max(axis=-2, keepdims=True)
-
-
-def _still_steps(view: _View) -> Array:
-    """[S, V-1, B], steps at which an outer loop moves a tile back to where it was: (B9)."""
-    works, extents = view.batch.works, view.batch.nests.extents
-    in_rank = (works.weights > 0).any(axis=2)[:, :, :, None]  # [S, R, K, 1, B*]
-    strides = in_rank * (works.coefficients[:, :, None] * _step_of_loops(view))[:, None]
-    stride = _sum(strides, axis=2)  # [S, R, L, B]
-    move = stride[:, None] - _rewound(view, stride * (extents - 1))  # [S, V-1, R, L, B]
-    still = (jnp.abs(move) < _STILL).all(axis=2)
-    still &= view.position >= _last_alone(view)
-    still &= view.position < _inner(view, view.last)[:, :, None] - 1
-    return jnp.where(still, _steps_before(view) * (extents - 1), 0).sum(axis=-2)
-
-
-def _steps_before(view: _View) -> Array:
-    """[L, B], temporal steps of the loops outside each."""
-    extents, position = view.batch.nests.extents, view.position
-    return masked_product(extents, (position > position.T)[:, :, None])
-
-
 def _fills_of_delta(view: _View) -> Array:
     """[S, V-1, B], where every loop keeps what the tiles before and after its step share."""
-    sums, works, extents = view.sums, view.batch.works, view.batch.nests.extents
-    steps = works.weights[:, :, :, :, None] * _step_of_loops(view)[:, None, None]
-    step = _sum(steps, axis=3)  # [S, R, G, L, B]
-    move = step[:, None] - _rewound(view, step * (extents - 1))  # [S, V-1, R, G, L, B]
-    kept = shared(
-        (sums.lengths[:, 1:, :, 0, None], sums.lengths[:, 1:, :, 1, None]),
-        (move[:, :, :, 0], move[:, :, :, 1]),
-        (works.ratio[:, None, :, 0, None], works.ratio[:, None, :, 1, None]),
-    )  # [S, V-1, R, L, B]
-    kept = reduce(jnp.multiply, [kept[:, :, r] for r in range(kept.shape[2])])
-    kept = kept * _inner(view, view.alone_tiles)[:, :, None]
-    outside = view.position >= _last_alone(view)
-    outside &= view.position < _inner(view, view.last)[:, :, None]
-    saved = jnp.where(outside, _steps_before(view) * (extents - 1) * kept, 0)
-    return _inner(view, view.tiles * view.visits) - saved.sum(axis=-2)
+    sums, batch = view.sums, view.batch
+    shape, works = batch.shape, batch.works
+    tiles = inner(shape, view.alone_tiles)
+    groups = works.weights.shape[1:3]
+    lengths = sums.lengths[:, 1:, :, 0], sums.lengths[:, 1:, :, 1]
+    ratio = works.ratio[:, None, :, 0], works.ratio[:, None, :, 1]
+
+    def met(state: _Delta, loop: Loop, _: None) -> tuple[_Delta, None]:
+        outside = ~inner(shape, loop.inside)
+        moves = outside & (of_sums(shape, loop.indexes) & (loop.extent > 1))[:, None]
+        seen, alone = state.seen | moves, state.alone | moves_alone(shape, loop, outside)
+        steps = works.weights * step_of(state.whole, sums.copies_inside, loop)[:, None, None]
+        step = short_sum(steps, axis=3)[:, None]  # [S, 1, R, G, B]
+        move = step - state.rewound
+        kept = tiles * _whole(shared(lengths, (move[:, :, :, 0], move[:, :, :, 1]), ratio))
+        after = _Delta(
+            grown(state.whole, loop),
+            seen,
+            alone,
+            state.rewound + jnp.where(outside[:, :, None, None], step * loop.more, 0),
+            state.saved * loop.extent + jnp.where(seen & ~alone, loop.more * kept, 0),
+        )
+        return after, None
+
+    never = jnp.zeros(tiles.shape, dtype=bool)
+    rewound = jnp.zeros_like(tiles, shape=(*tiles.shape[:2], *groups, tiles.shape[-1]))
+    start = _Delta(jnp.ones_like(sums.whole), never, never, rewound, jnp.zeros_like(tiles))
+    state, _ = over_loops(batch, met, start)
+    return inner(shape, view.tiles * view.visits) - state.saved
+
+
+@dataclass(frozen=True, slots=True)
+class _Delta:
+    """What the loops met so far, the innermost first, keep of tiles in the convention `ideal`."""
+
+    whole: Array
+    """[S, K, B], steps along a dim of a sum."""
+    seen: Array
+    """[S, V-1, B], whether a loop outside a block has moved its tile."""
+    alone: Array
+    """[S, V-1, B], whether one has moved a rank of one dim."""
+    rewound: Array
+    """[S, V-1, R, G, B], how far they move each group of each rank."""
+    saved: Array
+    """[S, V-1, B], words that need no fill."""
+
+
+jax.tree_util.register_dataclass(_Delta, list(_Delta.__dataclass_fields__), [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,7 +370,7 @@ def _spread(view: _View, joins: Array) -> _Spread:
     own = jnp.broadcast_to(_along(view.own_copies, view.edges), along.shape)
     shape = view.batch.shape
     if shape.places and shape.sums:
-        at = [_of_sums(shape, each) for each in own]
+        at = [of_sums(shape, each) for each in own]
         places = _places(view, joins, jnp.stack(at))
         own = jnp.stack([_with_sums(shape, *pair) for pair in zip(own, places, strict=True)])
     return _Spread(own * along, along)
@@ -464,7 +417,7 @@ def _places(view: _View, joins: Array, copies: Array) -> Array:
     At most two dims of a rank are unrolled on the joined fan-outs of an edge.
     """
     sums, works = view.sums, view.batch.works
-    edges = _of_sums(view.batch.shape, view.edges)[:, None]  # [S, 1, V, V, B]
+    edges = of_sums(view.batch.shape, view.edges)[:, None]  # [S, 1, V, V, B]
     joined = jnp.where(joins[:, None, None], sums.copies, 1)  # [J, S, K, V, B]
     extents = masked_product(joined[:, :, :, None], edges)
     strides = works.coefficients[:, :, None] * _edge_steps(view, joined, edges)
@@ -482,19 +435,32 @@ def _places(view: _View, joins: Array, copies: Array) -> Array:
 
 def _twice(extents: tuple[Array, Array], strides: tuple[Array, Array]) -> Array:
     """Pairs `(i, j)` whose `i·stride + j·stride'` another pair has, too, but for one each."""
-    whole = [jnp.round(stride).astype(jnp.int32) for stride in strides]
-    common = jnp.maximum(jnp.gcd(*whole), 1)
-    first, second = (jax.lax.stop_gradient(each // common) for each in whole)
+    whole = [jnp.round(jax.lax.stop_gradient(stride)) for stride in strides]
+    common = jnp.maximum(_gcd(*whole), 1)
+    first, second = (each / common for each in whole)
     found = jnp.maximum(extents[0] - second, 0) * jnp.maximum(extents[1] - first, 0)
     return jnp.where((extents[0] > 1) & (extents[1] > 1), found, 0)
 
 
+def _gcd(one: Array, other: Array) -> Array:
+    """By Euclid, of whole numbers that are floats: integers have no division on many at once."""
+
+    def left(pair: tuple[Array, Array]) -> Array:
+        return (pair[1] > 0).any()
+
+    def shorter(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        long, short = pair
+        rest = long - short * jnp.floor(long / jnp.maximum(short, 1))
+        return jnp.where(short > 0, short, long), jnp.where(short > 0, rest, 0)
+
+    return jax.lax.while_loop(left, shorter, (one, other))[0]
+
+
 def _edge_steps(view: _View, joined: Array, edges: Array) -> Array:
     """[J, S, K, V, B], by how much an edge's innermost joined unrolling of a dim advances it."""
-    sums, nests = view.sums, view.batch.nests
-    levels = jnp.arange(joined.shape[3], dtype=nests.levels.dtype)[:, None]
-    deeper = sums.own[:, :, None] & (nests.levels > levels[:, None])  # [S, K, V, L, B]
-    steps = masked_product(nests.extents, deeper) * _inwards(sums.copies) / sums.copies
+    sums = view.sums
+    levels = jnp.arange(joined.shape[3], dtype=view.batch.nests.levels.dtype)[:, None]
+    steps = view.loops.deeper * sums.copies_inside / sums.copies
     present = edges & (joined > 1)[:, :, :, None]  # [J, S, K, V, V, B]
     innermost = jnp.where(present, levels + 1, 0).max(axis=-2, keepdims=True)
     return jnp.where(levels + 1 == innermost, steps[:, :, None], 0).max(axis=-2)
@@ -502,15 +468,12 @@ def _edge_steps(view: _View, joined: Array, edges: Array) -> Array:
 
 def _covered(view: _View) -> Array:
     """[V, B], words of the output that one instance touches in the whole run: (B13)."""
-    batch, sums = view.batch, view.sums
-    extents = batch.nests.extents
+    batch, sums, own = view.batch, view.sums, view.loops.own_steps
     if batch.shape.operands - 1 not in batch.shape.sums:
-        own = masked_product(extents, view.indexes[OUTPUT])
         return own * _inwards(view.own_copies[OUTPUT])
-    own = masked_product(extents, view.alone[OUTPUT])
     s = batch.shape.sums.index(batch.shape.operands - 1)
-    spans = masked_product(extents, sums.own[s]) * _whole(sums.copies[s])
-    lengths = 1 + _sum(batch.works.weights[s] * (spans - 1), axis=-2)  # [R, G, B]
+    spans = sums.whole[s] * _whole(sums.copies[s])
+    lengths = 1 + short_sum(batch.works.weights[s] * (spans - 1), axis=-2)  # [R, G, B]
     ratio = batch.works.ratio[s]
     of_ranks = words((lengths[:, 0], lengths[:, 1]), (ratio[:, 0], ratio[:, 1]))
     return own * view.alone_copies[OUTPUT] * _whole(of_ranks)
@@ -540,6 +503,6 @@ def _hop_words(view: _View, child_fills: Array, covered: Array) -> Array:
     of_output = outwards.moved[:, OUTPUT] * child_fills[OUTPUT] - elided
     moved = inwards.moved * child_fills
     crossing = jnp.moveaxis(view.edges, 2, 0) & view.keeps  # [J, O, V, B]
-    of_all = _sum(jnp.where(crossing, moved, 0), axis=1)
+    of_all = short_sum(jnp.where(crossing, moved, 0), axis=1)
     of_all += jnp.where(crossing[:, OUTPUT], of_output, 0)
-    return _sum(of_all * view.instances, axis=1)
+    return short_sum(of_all * view.instances, axis=1)

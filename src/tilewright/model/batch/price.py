@@ -13,7 +13,7 @@ Non-goals: the ramp: loads and stores are taken to overlap the work.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def _price(batch: Batch, counts: BatchCounts, chips: Chips, whole_cycles: bool) 
     instances = _instances(chips)
     accesses = reads * chips.read_pj + fills * chips.write_pj + updates * chips.update_pj
     ports = _port_cycles(chips, reads, fills + updates, whole_cycles)
-    cycles = jnp.maximum(counts.steps, ports.max(axis=0))
+    cycles = jnp.maximum(counts.steps, _greatest(ports))
     level_pj = (
         accesses * counts.instances / chips.word_bits
         + chips.hop_pj * counts.hop_words
@@ -109,6 +109,11 @@ def _over_operands(of_each: Array) -> Array:
     return total
 
 
+def _greatest(of_each: Array) -> Array:
+    """The maximum over the first axis, which is short: a reduction would do one after another."""
+    return reduce(jnp.maximum, [of_each[at] for at in range(of_each.shape[0])])
+
+
 def _instances(chips: Chips) -> Array:
     """[V+1, B*], instances of every level of the chip, and its MAC units."""
     found = [jnp.ones_like(chips.copies[0, 0])]
@@ -133,11 +138,9 @@ def _capacity(batch: Batch, counts: BatchCounts, chips: Chips) -> tuple[Array, A
     """[V, B], bits that tiles take, and [B], the greatest of used over usable bits."""
     of_inputs, of_output = tile_bits(batch, counts)
     used = _over_operands(of_inputs) + of_output
-    shared = (used / chips.capacity_bits).max(axis=0)
-    own = (of_inputs / chips.share_bits[:OUTPUT]).max(axis=(0, 1))
-    return used, jnp.maximum(
-        shared, jnp.maximum(own, (of_output / chips.share_bits[-1]).max(axis=0))
-    )
+    shared = _greatest(used / chips.capacity_bits)
+    own = _greatest(_greatest(of_inputs / chips.share_bits[:OUTPUT]))
+    return used, jnp.maximum(shared, jnp.maximum(own, _greatest(of_output / chips.share_bits[-1])))
 
 
 def _axis_use(batch: Batch, chips: Chips) -> Array:
@@ -146,7 +149,7 @@ def _axis_use(batch: Batch, chips: Chips) -> Array:
     used = unrolled[:, :, 0]
     for dim in range(1, unrolled.shape[2]):
         used = used * unrolled[:, :, dim]
-    return jnp.where(used > chips.copies, used / chips.copies, 0).max(axis=(0, 1))
+    return _greatest(_greatest(jnp.where(used > chips.copies, used / chips.copies, 0)))
 
 
 def evaluate_batch(
