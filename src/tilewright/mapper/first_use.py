@@ -25,6 +25,7 @@ _KERNELS = (
     "imperfect_kernels.py",
     "imperfect_tables.py",
     "kernels.py",
+    "lattice.py",
     "listing.py",
     "problem.py",
     "sliding.py",

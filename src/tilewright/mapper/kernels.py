@@ -26,6 +26,8 @@ class Pairs(NamedTuple):
     Attributes:
         row, spread: (P,) of the tile and of the unrolling outside it, -1 for none.
         key: (P,) the least energy of the tile's edges and of what is inside, ascending.
+        floors: (P, O + 1) the same if an operand stays, without its own edge, or if none does.
+        code: (P,) `Problem.packed` of what all instances hold together.
         start: (K + 1,) where those of a stage begin; a stage without any tries all tiles. While a
             list is filled, the first one says whether to stop.
     """
@@ -33,6 +35,8 @@ class Pairs(NamedTuple):
     row: Integers
     spread: Integers
     key: Floats
+    floors: Floats
+    code: Integers
     start: Integers
 
 
@@ -584,324 +588,6 @@ def _rents(template: Template, path: Path, c: int) -> float:
             total += template.rent[path.row[k]]
             k -= 1
     return float(total)
-
-
-@compiled_in_place
-def reset_inside(template: Template, stop: Integers) -> None:
-    """Put the bounds that hold for every tile of a boundary in place of those of single tiles.
-
-    `stop` (1,) is not 0 as soon as the answer is no longer asked for.
-    """
-    operands = template.staying.shape[1]
-    for stage in range(1, len(template.level)):
-        for row in range(template.tile_start[stage], template.tile_start[stage + 1]):
-            if stop[0] != 0:
-                return
-            for group in range(len(template.group_cycles)):
-                template.inside[row, operands, group] = template.moving[stage, group]
-                for operand in range(operands):
-                    floor = template.staying[stage, operand, group]
-                    template.inside[row, operand, group] = floor
-                    template.inside[row, operands + 1 + operand, group] = floor
-
-
-@compiled_in_place
-def fill_outside(
-    problem: Problem,
-    template: Template,
-    stage: int,
-    before: float,
-    most: float,
-    outside: Floats,
-    strides: Integers,
-    stop: Integers,
-) -> None:
-    """Bound what is outside of anything that the instances of a stage hold together.
-
-    Args:
-        problem: workload and chip.
-        template: with the tiles of the stage's outer boundary.
-        stage: the one outside of which edges are bounded.
-        before: the least energy of the edges into boundaries further out.
-        most: energy of all edges that a chain worth finding may have at most.
-        outside: (T, 2·O + 1) room for the least energy, by what stays or waits in the stage: see
-            `docs/optimal-mapper.md`, Lattice.
-        strides: (D,) where a tile stands in it.
-        stop: (1,) not 0 as soon as the answer is no longer asked for.
-    """
-    operands, dims = len(problem.uses), len(problem.sizes)
-    for at in range(outside.shape[0]):
-        for way in range(2 * operands + 1):
-            outside[at, way] = np.inf
-    for row in range(template.tile_start[stage], template.tile_start[stage + 1]):
-        at, gain = 0, 0.0
-        for dim in range(dims):
-            at += strides[dim] * template.tiles[row, dim]
-        for operand in range(operands):
-            gain = max(gain, _stay_gain(problem, template, stage, row, operand))
-        edges = before + template.quick_total[row]
-        if edges - gain + template.least_inside[stage] > most:
-            continue
-        outside[at, operands] = min(outside[at, operands], edges - gain)
-        for operand in range(operands):
-            if not template.keeps[stage + 1, operand]:
-                continue
-            slope = template.stay_slope[stage, operand]
-            offset = template.stay_offset[stage, operand]
-            stays = edges - gain + slope * template.still[row, operand] + offset
-            outside[at, operand] = min(outside[at, operand], stays)
-            if template.may_wait[row, operand]:
-                own = max(0.0, _stay_gain(problem, template, stage, row, operand))
-                waits = edges - own + slope * problem.distinct[operand] + offset
-                way = operands + 1 + operand
-                outside[at, way] = min(outside[at, way], waits)
-    for dim in range(dims):
-        if stop[0] != 0:
-            return
-        _spread_outside(problem, dim, outside, strides)
-
-
-@compiled_inside
-def _stay_gain(problem: Problem, template: Template, stage: int, row: int, operand: int) -> float:
-    """By how much an operand's edge into a tile costs less, at most, if loops keep it still."""
-    if not template.keeps[stage, operand]:
-        return 0.0
-    least = template.stay_slope[stage - 1, operand] * problem.distinct[operand]
-    return template.quick[row, operand] - least - template.stay_offset[stage - 1, operand]
-
-
-@compiled_inside
-def _spread_outside(problem: Problem, dim: int, outside: Floats, strides: Integers) -> None:
-    """Let every tile have the least of all that it divides along a dim.
-
-    What waits in the stage has the same tile on both sides, along the dims that index it.
-    """
-    count, stride, operands = 0, strides[dim], len(problem.uses)
-    while count < problem.val.shape[1] and problem.val[dim, count] > 0:
-        count += 1
-    for place in range(count - 1, -1, -1):
-        for outer in range(place + 1, count):
-            quotient = problem.quo[dim, outer, place]
-            if quotient < 0 or not _is_prime(problem.val[dim, quotient]):
-                continue
-            for way in range(2 * operands + 1):
-                if way > operands and problem.uses[way - operands - 1] >> dim & 1:
-                    continue
-                for block in range(0, outside.shape[0], count * stride):
-                    for at in range(block + place * stride, block + (place + 1) * stride):
-                        other = at + (outer - place) * stride
-                        outside[at, way] = min(outside[at, way], outside[other, way])
-
-
-@compiled_in_place
-def fill_inside(
-    problem: Problem,
-    template: Template,
-    stage: int,
-    allowed: Floats,
-    most_cycles: float,
-    outside: Floats,
-    lattice: Floats,
-    strides: Integers,
-    pairs: Pairs,
-) -> int:
-    """Bound what is inside every tile of the boundary outside a stage, minding divisibility.
-
-    Args:
-        problem: workload and chip.
-        template: with room in `inside` for the bounds.
-        stage: the one whose tiles and unrollings are gone through.
-        allowed: (G,) energy of all edges that a chain worth finding may have at most.
-        most_cycles: of a chain worth finding.
-        outside: see `fill_outside`.
-        lattice: (T, 2·O + 1, G) room for all tiles; see `docs/optimal-mapper.md`, Lattice.
-        strides: (D,) where a tile stands in it.
-        pairs: room for the tiles and unrollings that are worth it.
-
-    Returns: how many of those there are, be there room or not.
-    """
-    c, dims, ways = stage + 1, len(problem.sizes), lattice.shape[1]
-    groups = len(template.group_cycles)
-    for at in range(lattice.shape[0]):
-        if pairs.start[0] != 0:
-            return 0  # told to stop
-        for way in range(ways):
-            for group in range(groups):
-                lattice[at, way, group] = np.inf
-    count = _scatter(
-        problem, template, stage, allowed, most_cycles, outside, lattice, strides, pairs
-    )
-    for dim in range(dims):
-        if pairs.start[0] != 0:
-            return 0
-        _spread_along(problem, dim, lattice, strides)
-    for row in range(template.tile_start[stage], template.tile_start[c]):
-        at = 0
-        for dim in range(dims):
-            at += strides[dim] * template.tiles[row, dim]
-        for way in range(ways):
-            for group in range(groups):
-                floor = lattice[at, way, group]
-                template.inside[row, way, group] = floor
-    return count
-
-
-@compiled_inside
-def _scatter(
-    problem: Problem,
-    template: Template,
-    stage: int,
-    allowed: Floats,
-    most_cycles: float,
-    outside: Floats,
-    lattice: Floats,
-    strides: Integers,
-    pairs: Pairs,
-) -> int:
-    """Enter every tile and unrolling that is worth it where all instances together stand."""
-    count = 0
-    operands, c, dims = len(problem.uses), stage + 1, len(problem.sizes)
-    groups = len(template.group_cycles)
-    low, high = template.spread_start[stage], template.spread_start[c]
-    alone = low == high
-    most = allowed[0]
-    for group in range(1, groups):
-        most = max(most, allowed[group])
-    for row in range(template.tile_start[c], template.tile_start[c + 1]):
-        if pairs.start[0] != 0:
-            return 0  # told to stop
-        at = 0
-        for dim in range(dims):
-            at += strides[dim] * template.tiles[row, dim]
-        start = _around(problem, template, stage, row, outside, at, alone)
-        start += template.least_macs[stage] + template.least_inside[c]
-        if start > most:
-            continue
-        for spread in range(-1 if alone else low, 0 if alone else high):
-            if spread >= 0:
-                more = template.mac_floor[spread] - template.least_macs[stage]
-                if start + more > most:
-                    break  # they come cheapest first
-                if stage == template.primary and start + more > allowed[template.group[spread]]:
-                    continue
-                if template.cycles[spread] > most_cycles:
-                    continue
-            at, whole = 0, True
-            for dim in range(dims):
-                place = template.tiles[row, dim]
-                if spread >= 0:
-                    place = problem.mul[dim, place, template.spreads[spread, dim]]
-                if place < 0:
-                    whole = False
-                    break
-                at += strides[dim] * place
-            if not whole:
-                continue
-            macs = 0.0 if spread < 0 else template.mac_floor[spread]
-            around = _around(problem, template, stage, row, outside, at, whole)
-            if around + macs + template.least_inside[c] > most:
-                continue
-            total = macs + template.rent[row]
-            for operand in range(operands):
-                if template.keeps[c, operand]:
-                    words = template.fills[row, operand]
-                    total += edge_floor(problem, template, c, operand, words, spread)
-            first, last = 0, groups
-            if stage == template.primary:
-                first = template.group[spread]
-                last = first + 1
-            key = np.inf
-            for stay in range(operands + 1):
-                rest, stays, least = total, 0.0, outside[at, stay]
-                if stay < operands:
-                    if not template.keeps[c, stay]:
-                        continue
-                    words = template.fills[row, stay]
-                    rest -= edge_floor(problem, template, c, stay, words, spread)
-                    stays = template.stay_slope[stage, stay] * problem.distinct[stay]
-                    stays += template.stay_offset[stage, stay]
-                    least = min(least, outside[at, operands + 1 + stay])
-                for group in range(first, last):
-                    if rest + least + template.least_inside[c] > allowed[group]:
-                        continue
-                    floor = rest + inner_floor(template, c, row, group, problem.distinct)
-                    for way in (stay, operands + 1 + stay):
-                        if way > 2 * operands or floor + outside[at, way] > allowed[group]:
-                            continue
-                        key = min(key, floor + stays)
-                        lattice[at, way, group] = min(lattice[at, way, group], floor)
-            if key < np.inf:
-                if count < len(pairs.key):
-                    pairs.key[count] = key
-                    pairs.row[count] = row
-                    pairs.spread[count] = spread
-                count += 1
-    return count
-
-
-@compiled_inside
-def _around(
-    problem: Problem,
-    template: Template,
-    stage: int,
-    row: int,
-    outside: Floats,
-    at: int,
-    is_whole: bool,
-) -> float:
-    """The least energy of the edges into a tile inside a stage, and of all further out.
-
-    `at` is where all instances together stand in `outside`, or else, not `is_whole`, one of them:
-    then the bound is one for every unrolling.
-    """
-    operands, c = len(problem.uses), stage + 1
-    least = outside[at, operands]
-    for operand in range(operands):
-        if not template.keeps[c, operand]:
-            continue
-        if is_whole:
-            waits = outside[at, operands + 1 + operand]
-        else:  # what waits has as large a tile outside as all instances together have
-            waits = template.stay_slope[stage, operand] * problem.distinct[operand]
-            waits += template.stay_offset[stage, operand] + outside[at, operands]
-        stays = min(outside[at, operand], waits)
-        least = min(least, stays - template.quick[row, operand])
-    return least + template.quick_total[row]
-
-
-@compiled_inside
-def _spread_along(problem: Problem, dim: int, lattice: Floats, strides: Integers) -> None:
-    """Let every tile have the least of all that divide it along a dim.
-
-    What waits in the stage has the same tile on both sides, along the dims that index it.
-    """
-    count, stride, operands = 0, strides[dim], len(problem.uses)
-    while count < problem.val.shape[1] and problem.val[dim, count] > 0:
-        count += 1
-    for place in range(count):
-        for inner in range(place):
-            quotient = problem.quo[dim, place, inner]
-            if quotient < 0 or not _is_prime(problem.val[dim, quotient]):
-                continue
-            for block in range(0, lattice.shape[0], count * stride):
-                for at in range(block + place * stride, block + (place + 1) * stride):
-                    other = at - (place - inner) * stride
-                    for way in range(lattice.shape[1]):
-                        if way > operands and problem.uses[way - operands - 1] >> dim & 1:
-                            continue
-                        for group in range(lattice.shape[2]):
-                            least = min(lattice[at, way, group], lattice[other, way, group])
-                            lattice[at, way, group] = least
-
-
-@compiled_inside
-def _is_prime(number: int) -> bool:
-    divisor = 2
-    while divisor * divisor <= number:
-        if number % divisor == 0:
-            return False
-        divisor += 1
-    return number > 1
 
 
 @compiled_in_place
@@ -1558,9 +1244,9 @@ def _spread_floor(
     for operand in range(operands):
         path.edge[operand] = 0.0
         if template.keeps[c, operand]:
-            path.edge[operand] = edge_floor(
-                problem, template, c, operand, template.fills[row, operand], spread
-            )
+            words = _entering(problem, path, stage, operand, _NONE)
+            words = max(words, template.fills[row, operand])
+            path.edge[operand] = edge_floor(problem, template, c, operand, words, spread)
             total += path.edge[operand]
     group = int(path.group[stage])
     if stage == template.primary:
@@ -1573,7 +1259,7 @@ def _spread_floor(
     if spread >= 0:
         base += template.mac_floor[spread]
         cycles = max(cycles, template.cycles[spread])
-    words = path.words[stage] + template.idle_words[stage]
+    idle = path.words[stage] + template.idle_words[stage]
     least = np.inf
     for stay in range(operands + 1):
         edges = total
@@ -1582,12 +1268,56 @@ def _spread_floor(
             if path.moved[stage] & problem.uses[stay] == 0:
                 arriving = min(arriving, path.carry[stage, stay])
             stays = template.stay_slope[stage, stay] * arriving
-            edges += stays + template.stay_offset[stage, stay] - path.edge[stay]
+            stays += template.stay_offset[stage, stay]
+            words = _entering(problem, path, stage, stay, stay)
+            if words > 0:
+                stays = max(stays, edge_floor(problem, template, c, stay, words, spread))
+            edges += stays - path.edge[stay]
         _carry_on(problem, template, path, stage, row, stay, path.trial)
         energy = base + edges + problem.leak * cycles
         energy += inner_floor(template, c, row, group, path.trial)
-        least = min(least, _admits(path, objective, energy, cycles, words))
+        least = min(least, _admits(path, objective, energy, cycles, idle))
     return least
+
+
+@compiled_inside
+def _entering(problem: Problem, path: Path, stage: int, operand: int, stay: int) -> float:
+    """The fewest words that enter a tile inside a stage, its loops and what stays being set.
+
+    Returns: 0 if no loop indexes the operand, or if tables do not say.
+
+    Source: `docs/optimal-mapper.md`, Lemma 10.
+    """
+    c, moved, least = stage + 1, path.moved[stage], 1.0
+    if moved & problem.uses[operand] == 0:
+        return 0.0
+    words = problem.plain[operand]
+    for dim in range(len(problem.sizes)):
+        if problem.uses[operand] >> dim & 1:
+            continue
+        words *= problem.sizes[dim]
+        if stay == operand:  # its loops are free
+            words /= problem.val[dim, path.tile[stage, dim]]
+            words *= problem.val[dim, path.spread[stage, dim]]
+        else:
+            words /= problem.val[dim, path.tile[c, dim]]
+    for rank in range(len(problem.rank_op)):
+        if problem.rank_op[rank] != operand:
+            continue
+        a, b = problem.rank_a[rank], problem.rank_b[rank]
+        at, bt = path.tile[c, a], path.tile[c, b]
+        both = path.spread[stage, a] > 0 and path.spread[stage, b] > 0
+        if problem.spills[rank, at, bt] or (both and problem.padded[rank]):
+            return 0.0
+        visits = problem.visits[rank, at, bt]
+        words *= visits
+        for dim in (a, b):
+            if moved >> dim & 1:
+                left = _plain_rank(problem, path, rank, c, stage, dim)
+                if rewinds(problem, path, stage, rank, dim == a):
+                    left = min(left, problem.floor[rank, at, bt])
+                least = min(least, left / visits)
+    return float(words * least)
 
 
 @compiled_inside
@@ -1717,23 +1447,28 @@ def _next_pair(
     problem: Problem, template: Template, path: Path, pairs: Pairs, stage: int, objective: int
 ) -> bool:
     """Take the next tile and unrolling of a stage's list that may lead anywhere."""
-    c = stage + 1
+    c, operands = stage + 1, len(problem.uses)
     budget = path.allowed[stage] + template.least_macs[stage] + template.least_inside[c]
-    while path.next_row[stage] < pairs.start[c] and path.counts[2] == 0:
-        at = int(path.next_row[stage])
-        path.next_row[stage] += 1
+    guards = outer = problem.guards
+    for dim in range(len(problem.sizes)):
+        outer += problem.packed[dim, path.tile[stage, dim]]
+    at, end = int(path.next_row[stage]), int(pairs.start[c])
+    while at < end and path.counts[2] == 0:
         if pairs.key[at] > budget:
-            path.next_row[stage] = pairs.start[c]
-            return False
-        row, spread = pairs.row[at], pairs.spread[at]
-        whole = True
+            break
+        at += 1
+        if (outer - pairs.code[at - 1]) & guards != guards:
+            continue
+        least = pairs.floors[at - 1, operands]
+        for stay in range(operands):
+            least = min(least, pairs.floors[at - 1, stay] + path.stays[stage, stay])
+        if least > budget:
+            continue
+        path.next_row[stage] = at
+        row, spread = pairs.row[at - 1], pairs.spread[at - 1]
         for dim in range(len(problem.sizes)):
-            inner = template.tiles[row, dim]
-            if problem.quo[dim, path.tile[stage, dim], inner] < 0:
-                whole = False
-                break
-            path.tile[c, dim] = inner
-        if not whole or not _set_spread(problem, template, path, stage, spread):
+            path.tile[c, dim] = template.tiles[row, dim]
+        if not _set_spread(problem, template, path, stage, spread):
             continue
         if _is_crowded(problem, template, path, c):
             continue
@@ -1742,6 +1477,7 @@ def _next_pair(
             continue
         _list_classes(problem, template, path, stage, spread)
         return True
+    path.next_row[stage] = end
     return False
 
 

@@ -22,7 +22,7 @@ from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Workload, conv2d
-from tilewright.mapper import kernels
+from tilewright.mapper import kernels, lattice
 from tilewright.mapper.first_use import compile_apart
 from tilewright.mapper.pins import allowed_orders, blocked, in_order
 from tilewright.mapper.prepare import (
@@ -32,9 +32,11 @@ from tilewright.mapper.prepare import (
     Stage,
     reject_uncovered,
     root_floors,
+    with_bounds,
+    with_tiles,
     without_classes,
 )
-from tilewright.mapper.problem import Floats, Integers, Template
+from tilewright.mapper.problem import Floats, Integers, Mask, Template
 from tilewright.mapper.result import (
     LayerResult,
     Objective,
@@ -95,6 +97,11 @@ _MOST_HELD = 1_000_000
 """Tiles that are held for all choices together; others are listed when a choice is searched."""
 _LARGE = 300_000
 """Tiles of a mapspace from which on choices of bypasses are ordered before their lists are made."""
+_MOST_ENTRIES = 25_000_000
+"""Bounds by place in the lattice, way and class of cycles that are filled at once, 200 MB: choices
+with more are searched in several parts."""
+_NO_LIMITS = [np.inf] * 4
+"""Of energy, cycles, words and EDP."""
 _PATIENT = 0.5
 """Seconds of preparation after which a first mapping is looked for, to keep further lists short."""
 _PAUSE = 0.5
@@ -273,6 +280,8 @@ class _Choice:
     """(G,) the least energy of all edges and of the MACs' words, by class of cycles."""
     rents: tuple[float, ...] = ()
     is_tuned: bool = False
+    reach: Floats | None = None
+    """(G,) energy of edges and MACs' words up to which the bounds of single tiles hold."""
 
     @property
     def divided(self) -> list[int]:
@@ -301,6 +310,8 @@ class _Hunt:
     reported: float = 0.0
     began: float = 0.0
     choices: list[_Choice] = field(default_factory=list[_Choice])
+    put_off: list[_Choice] = field(default_factory=list[_Choice])
+    kept: list[_Choice] | None = None
     known: set[bytes] = field(default_factory=set[bytes])
     paths: dict[tuple[int, int], kernels.Path] = field(
         default_factory=dict[tuple[int, int], kernels.Path]
@@ -311,18 +322,13 @@ class _Hunt:
         self.preparation.run = self._run
         if self.objective is Objective.DRAM:
             self._charge(0.0, 1.0)
-        limits = [np.inf, np.inf, np.inf, np.inf]
-        self.bound, held = self._compulsory(), 0
-        for choice in self._prepare():
-            least = self._least(choice, self.objective, limits)
-            if least > self._value(self.objective) * (1 + _SLACK):
-                continue
-            held += len(choice.template.tiles)
-            self.choices.append(choice if held <= _MOST_HELD else _without_lists(choice))
-            patient = time.monotonic() - self.began <= _PATIENT and not self._is_large
-            if self.best is None and not patient:
-                self._find_any([(least, choice)], self.objective, limits, least)
-        self._search(self.objective, limits)
+        limits = [*_NO_LIMITS]
+        self.bound = self._compulsory()
+        if self._is_large and not self.preparation.space.uneven:
+            self._search_one_by_one(limits)
+        else:
+            self._list_choices(limits)
+            self._search(self.objective, limits)
         if self.best is None:
             return
         self.is_proved = True
@@ -335,6 +341,59 @@ class _Hunt:
                 self._limit(limits, goal)
             self._search(tie, limits)
             goals.append(tie)
+
+    def _list_choices(self, limits: list[float]) -> None:
+        """Make the lists of all choices that may be worth searching."""
+        held = 0
+        for choice in self._prepare():
+            least = self._least(choice, self.objective, limits)
+            if least > self._value(self.objective) * (1 + _SLACK):
+                continue
+            held += len(choice.template.tiles)
+            self.choices.append(choice if held <= _MOST_HELD else _without_lists(choice))
+            patient = time.monotonic() - self.began <= _PATIENT and not self._is_large
+            if self.best is None and not patient:
+                self._find_any([(least, choice)], self.objective, limits, least)
+
+    def _search_one_by_one(self, limits: list[float]) -> None:
+        """Search every choice as soon as its lists are made, the most promising first.
+
+        One that takes many nodes is put off until the others may have found a better mapping.
+        Of every choice that is kept which parts may hold mappings as good as the best.
+        """
+        objective, parts, held = self.objective, list[_Choice](), 0
+        for choice in self._prepare():
+            least = self._least(choice, objective, limits)
+            if self.best is None:
+                self._find_any([(least, choice)], objective, limits, least)
+            if self.best is None:
+                self.put_off.append(_without_lists(choice))
+                continue
+            if least > self._value(objective) * (1 + _SLACK):
+                continue
+            kept = [choice]
+            if least < self._value(objective):
+                self.kept = kept = []
+                whole = [*limits, np.inf]
+                self.put_off += self._go_through(choice, objective, whole, _QUICK_NODES)
+                self.kept = None
+            held += sum(len(part.template.tiles) for part in kept)
+            parts += kept if held <= _MOST_HELD else [_without_lists(choice)]
+        if self.best is None:  # few chains fit, or none
+            self.choices, self.put_off = self.put_off, []
+            self._search(objective, limits)
+            return
+        self.put_off.sort(key=lambda part: self._least(part, objective, limits))
+        while self.put_off:
+            part = self.put_off[0]
+            least = self._least(part, objective, limits)
+            self.bound = max(self.bound, min(least, self._value(objective)))
+            listed = self._with_lists(part, limits)
+            if least < self._value(objective) and listed is not None:
+                self._go_through(listed, objective, [*limits, np.inf], _ENDLESS)
+            del self.put_off[0]
+        self.bound = max(self.bound, self._value(objective))
+        self.choices = parts
 
     def _compulsory(self) -> float:
         """A bound that needs no lists: every word passes the outermost memory once."""
@@ -351,16 +410,15 @@ class _Hunt:
             return cycles
         return float(energy) * cycles if self.objective is Objective.EDP else float(words.sum())
 
-    def _most_energy(self) -> float:
-        """What edges and MACs' words of a chain may take that is no worse than the best found."""
-        problem, value = self.preparation.problem, self._value(self.objective)
+    def _most_energy(self, limits: list[float]) -> float:
+        """What edges and MACs' words of a chain within limits may take that may be worth it."""
+        problem, most = self.preparation.problem, limits[0]
         least = problem.macs / self.preparation.copies()
+        value = np.inf if self.is_proved else self._value(self.objective)
         if self._code(self.objective) == kernels.ENERGY:
-            most = value
+            most = min(most, value)
         elif self.objective is Objective.EDP:
-            most = value / least
-        else:
-            return np.inf
+            most = min(most, limits[3] / least, value / least)
         return most * (1 + _SLACK) - problem.mac_pj - problem.leak * least
 
     def _charge(self, share: float, word_pj: float) -> None:
@@ -419,7 +477,7 @@ class _Hunt:
         floors.sort(key=lambda pair: pair[0])
         for floor, blocks in floors:
             self._raise_bound(floor)
-            if floor <= self._most_energy():
+            if floor <= self._most_energy(_NO_LIMITS):
                 yield blocks
 
     def _raise_bound(self, floor: float) -> None:
@@ -431,8 +489,9 @@ class _Hunt:
             value *= cycles
         elif self._code(self.objective) != kernels.ENERGY:
             return
-        limits = [np.inf] * 4
-        ready = [self._least(choice, self.objective, limits) for choice in self.choices]
+        limits = _NO_LIMITS
+        begun = self.choices + self.put_off
+        ready = [self._least(choice, self.objective, limits) for choice in begun]
         if not self.is_proved:
             least = min([value, self._value(self.objective), *ready])
             self.bound = max(self.bound, float(least))
@@ -445,22 +504,25 @@ class _Hunt:
             if tuple(stages) in seen:
                 continue
             seen.add(tuple(stages))
-            template = self._template(blocks)
+            template = self._template(blocks, _NO_LIMITS)
             if template is not None:
-                path, pairs = self._path(template), _no_pairs(len(stages))
+                operands = len(self.preparation.problem.uses)
+                path, pairs = self._path(template), _no_pairs(len(stages), operands)
                 floors = root_floors(template, self.preparation.problem)
                 yield _Choice(blocks, stages, template, path, pairs, False, floors)
 
-    def _template(self, blocks: Blocks, rents: tuple[float, ...] = ()) -> Template | None:
+    def _template(
+        self, blocks: Blocks, limits: list[float], rents: tuple[float, ...] = ()
+    ) -> Template | None:
         """The template of a choice, without tiles that are too dear; `None` if nothing is left."""
-        most = np.inf if self.is_proved else self._most_energy()
-        return self.preparation.template(blocks, self.objective is Objective.EDP, most, rents)
+        by_cycles = self.objective is Objective.EDP
+        return self.preparation.template(blocks, by_cycles, self._most_energy(limits), rents)
 
-    def _with_lists(self, choice: _Choice) -> _Choice | None:
+    def _with_lists(self, choice: _Choice, limits: list[float]) -> _Choice | None:
         """A choice, with what is worth looking at by now if its lists were not held."""
         if not choice.lacks_lists:
             return choice
-        template = self._template(choice.blocks, choice.rents)
+        template = self._template(choice.blocks, limits, choice.rents)
         return None if template is None else replace(choice, template=template)
 
     def _path(self, template: Template) -> kernels.Path:
@@ -495,9 +557,9 @@ class _Hunt:
         if first == np.inf:
             return
         if not primary:
-            self._pass(starts, objective, [*limits, np.inf], _TIE_NODES)
+            self.choices = list(self._break_ties(starts, objective, limits))
             return
-        hard = self._goes_straight
+        hard = False
         for wider in self._steps():
             threshold = max(first, 1e-30) * wider
             almost = _ALMOST_UNEVEN if self.preparation.space.uneven else _ALMOST
@@ -513,6 +575,23 @@ class _Hunt:
             self._report()
             if self._value(objective) <= threshold:
                 return
+
+    def _break_ties(
+        self, starts: list[tuple[float, _Choice]], objective: Objective, limits: list[float]
+    ) -> Iterator[_Choice]:
+        """Search every choice for the best within limits, among few chains.
+
+        Yields: what may hold others within these limits, with the bounds that were made.
+        """
+        for least, choice in starts:
+            if least >= self._value(objective):
+                yield choice
+                continue
+            self.kept = kept = list[_Choice]()
+            self._pass([(least, choice)], objective, [*limits, np.inf], _TIE_NODES)
+            self.kept = None
+            small = sum(len(part.template.tiles) for part in kept) <= len(choice.template.tiles)
+            yield from kept if small else [choice]
 
     def _tune(self, choice: _Choice, listed: _Choice, objective: Objective) -> _Choice:
         """Charge the blocks that share a memory for room, as far as that raises the bound.
@@ -532,7 +611,7 @@ class _Hunt:
                 rents = [*(listed.rents or [0.0] * len(shared))]
                 rents[level] = part * allowed / shared[level]
                 self._check_time()
-                template = self._template(choice.blocks, tuple(rents))
+                template = self._template(choice.blocks, _NO_LIMITS, tuple(rents))
                 if template is None:
                     break
                 floors = root_floors(template, self.preparation.problem)
@@ -545,18 +624,11 @@ class _Hunt:
             choice.template = listed.template
         return listed
 
-    @property
-    def _goes_straight(self) -> bool:
-        """Whether to prove the best found at once: lists are long, and it is a good one."""
-        return self.best is not None and self._is_large and not self.preparation.space.uneven
-
     def _steps(self) -> Iterable[float]:
         """Thresholds, relative to the first bound.
 
         In small steps where each costs little beside what lies above it.
         """
-        if self._goes_straight:
-            return (np.inf,)
         if not self.preparation.space.uneven:
             return _WIDER
         return (*(_STEP**power for power in range(1, _STEPS)), *_WIDER[-3:])
@@ -576,11 +648,11 @@ class _Hunt:
                 self.bound = max(self.bound, min(least, limits[4], self._value(objective)))
             if least > limits[4] or least >= self._value(objective):
                 continue
-            listed = self._with_lists(choice)
+            listed = self._with_lists(choice, limits)
             if listed is not None and choice.divided and not choice.is_tuned:
                 listed = self._tune(choice, listed, objective)
             if listed is not None and self._least(listed, objective, limits) <= limits[4]:
-                whole = self._go_through(listed, objective, limits, nodes) and whole
+                whole = not self._go_through(listed, objective, limits, nodes) and whole
         return whole
 
     def _dive(
@@ -630,49 +702,100 @@ class _Hunt:
     ) -> _Choice | None:
         """A choice without the classes of cycles that bounds exclude; `None` if they do all."""
         template = choice.template
-        kept = choice.floors <= self._allowed(template, objective, limits)
+        allowed = self._allowed(template, objective, limits)
+        spare = _SLACK * np.abs(allowed + self.preparation.problem.mac_pj)
+        kept = choice.floors <= allowed + 4 * spare
         if kept.all():
             return choice
         if not kept.any():
             return None
-        return replace(choice, template=without_classes(template, kept, self.preparation.problem))
+        return self._of_classes(choice, kept)
 
-    def _refine(self, choice: _Choice, objective: Objective, limits: list[float]) -> None:
-        """Bound what is inside every single tile, for chains within limits."""
-        template, problem = choice.template, self.preparation.problem
-        allowed = self._allowed(template, objective, limits)
-        allowed += _SLACK * np.abs(allowed)  # sums in another order
-        self.preparation.long(len(template.tiles), partial(kernels.reset_inside, template))
-        choice.pairs = _no_pairs(len(choice.stages))
+    def _refine(self, choice: _Choice, objective: Objective, limits: list[float]) -> _Choice | None:
+        """Bound what is inside every single tile, for chains within limits.
+
+        Returns: the choice with these bounds, with the tiles only that are left by them; `None` if
+        none are.
+        """
+        problem, cycles = self.preparation.problem, choice.template.group_cycles
+        allowed = self._allowed(choice.template, objective, limits)
+        spare = _SLACK * np.abs(allowed + problem.mac_pj + problem.leak * cycles)
+        if choice.reach is not None:
+            holds = (allowed + spare <= choice.reach) & (allowed >= _BETTER * choice.reach)
+            if holds.all():
+                return choice
+        allowed += 4 * spare  # sums in another order, ties
+        template = with_bounds(choice.template)
+        self.preparation.long(len(template.tiles), partial(lattice.reset_inside, template))
+        pairs = _no_pairs(len(choice.stages), len(problem.uses))
         if not np.isfinite(allowed).all() or len(choice.stages) < 3:
-            return
-        tiles, ways = int(np.prod(self.preparation.counts)), 2 * len(problem.uses) + 1
-        outside = np.empty((tiles, ways))
-        lattice = np.empty((tiles, ways, len(template.group_cycles)))
-        strides = np.concatenate([[1], np.cumprod(self.preparation.counts)[:-1]]).astype(np.int64)
-        outer = np.cumsum([0.0, *self._least_edges(choice)])
-        most, cycles = float(allowed.max()), float(limits[1])
-        lists = [_no_pairs(0)] * len(choice.stages)
+            return replace(choice, template=template, pairs=pairs, reach=None)
+        lists = self._meet(choice, template, allowed, float(limits[1]))
+        if lists is None:
+            return None
+        rows = [pairs.row for pairs in lists]
+        left: Mask = np.array(np.isfinite(template.inside).any(axis=(1, 2)), np.bool_)
+        for stage in range(1, len(choice.stages) - 1):
+            if len(rows[stage]):  # else all tiles are tried
+                low, high = template.tile_start[stage + 1 : stage + 3]
+                found = np.zeros(high - low, np.bool_)
+                found[rows[stage] - low] = True
+                left[low:high] &= found
+        places = np.cumsum(left) - 1
+        lists = [
+            pairs._replace(row=places[pairs.row]) for pairs in map(partial(_among, left), lists)
+        ]
+        template = with_bounds(with_tiles(template, left))
+        return replace(choice, template=template, pairs=_join_pairs(lists), reach=allowed)
+
+    def _meet(
+        self, choice: _Choice, template: Template, allowed: Floats, cycles: float
+    ) -> list[kernels.Pairs] | None:
+        """Fill the bounds of what is inside every tile, from the innermost stage outwards.
+
+        Returns: by stage, the tiles and unrollings that are left; `None` if a stage has none.
+        """
+        problem = self.preparation.problem
+        tiles, operands = int(np.prod(self.preparation.counts)), len(problem.uses)
+        groups = len(template.group_cycles)
+        outside = lattice.Outside(np.empty(tiles * (operands + 1)), np.empty(tiles * operands))
+        inside = lattice.Inside(
+            np.empty(groups * tiles * (operands + 1)),
+            np.empty(groups * tiles * operands),
+            np.zeros(groups, np.bool_),
+            np.empty(operands),
+            np.empty(operands + 1),
+            np.empty(operands + 1),
+        )
+        outer = np.cumsum([0.0, *self._least_edges(template)])
+        most, dims = float(allowed.max()), range(len(problem.sizes))
+        spreads = np.array(
+            [
+                sum(table[dim, template.spreads[:, dim]] for dim in dims)
+                for table in (problem.packed, problem.place)
+            ]
+        ).T.copy()
+        lists = [_no_pairs(0, operands)] * len(choice.stages)
         for stage in range(len(choice.stages) - 2, 0, -1):
             self._check_time()
             before = float(outer[stage - 1])
-            bound = partial(
-                kernels.fill_outside, problem, template, stage, before, most, outside, strides
-            )
+            bound = partial(lattice.fill_outside, problem, template, stage, before, most, outside)
             self.preparation.long(tiles, bound)
             fill = partial(
-                kernels.fill_inside,
+                lattice.fill_inside,
                 problem,
                 template,
                 stage,
                 allowed,
                 cycles,
                 outside,
-                lattice,
-                strides,
+                inside,
+                spreads,
             )
-            lists[stage] = _list_pairs(self._watch, fill, max(_FEW_PAIRS, tiles))
-        choice.pairs = _join_pairs(lists)
+            count, lists[stage] = _list_pairs(self._watch, fill, operands, max(_FEW_PAIRS, tiles))
+            if count == 0:
+                return None
+        return lists
 
     def _allowed(self, template: Template, objective: Objective, limits: list[float]) -> Floats:
         """Energy that a chain worth finding may take at most, by class of cycles."""
@@ -685,10 +808,10 @@ class _Hunt:
             allowed = np.minimum(allowed, best / cycles)
         return allowed - problem.mac_pj - problem.leak * cycles
 
-    def _least_edges(self, choice: _Choice) -> Iterator[float]:
+    def _least_edges(self, template: Template) -> Iterator[float]:
         """The least energy of the edges into each boundary."""
-        template, distinct = choice.template, self.preparation.problem.distinct
-        for c in range(1, len(choice.stages)):
+        distinct = self.preparation.problem.distinct
+        for c in range(1, len(template.level)):
             low, high = template.tile_start[c], template.tile_start[c + 1]
             stays = template.stay_slope[c - 1] * distinct + template.stay_offset[c - 1]
             gains = np.where(template.keeps[c], template.quick[low:high] - stays, 0.0)
@@ -728,41 +851,91 @@ class _Hunt:
 
     def _go_through(
         self, choice: _Choice, objective: Objective, limits: list[float], nodes: int
-    ) -> bool:
+    ) -> list[_Choice]:
         """Search all chains of a choice that bounds do not exclude.
 
-        Returns: whether that was done in so many nodes. Bounds are computed again, and exclude
-        more, whenever much better ones have been found.
+        Returns: what is left to be searched, if that takes more than so many nodes for a part.
         """
-        done: list[Integers] = []
-        pause = _QUICK_NODES
+        if len(choice.stages) == 1:
+            self._keep([choice])
+            self._try(choice, objective, limits, np.zeros(0, np.int64), 0, nodes)
+            return []
+        left: list[_Choice] = []
+        for part in self._parts(choice, objective, limits):
+            rest = self._go_through_part(part, objective, limits, nodes)
+            left += [] if rest is None else [rest]
+        return left
+
+    def _keep(self, parts: list[_Choice]) -> None:
+        """Note what may hold mappings as good as the best found."""
+        if self.kept is not None:
+            self.kept += parts
+
+    def _parts(
+        self, choice: _Choice, objective: Objective, limits: list[float]
+    ) -> Iterator[_Choice]:
+        """The classes of cycles that bounds do not exclude, so many at once as there is room for.
+
+        Those that may be best come first.
+        """
+        template, problem = choice.template, self.preparation.problem
+        entries = int(np.prod(self.preparation.counts)) * (2 * len(problem.uses) + 1)
+        most, groups = max(1, _MOST_ENTRIES // entries), len(template.group_cycles)
+        least = choice.floors + problem.mac_pj + problem.leak * template.group_cycles
+        order = np.argsort(least * template.group_cycles, kind="stable")
+        for first in range(0, groups, most):
+            part = choice
+            if groups > most:
+                kept = np.zeros(groups, np.bool_)
+                kept[order[first : first + most]] = True
+                part = self._of_classes(choice, kept)
+            narrowed = self._narrowed(part, objective, limits)
+            if narrowed is not None:
+                yield narrowed
+
+    def _of_classes(self, choice: _Choice, kept: Mask) -> _Choice:
+        """A choice with some classes of cycles only."""
+        template = without_classes(choice.template, kept, self.preparation.problem)
+        return replace(choice, template=template, floors=choice.floors[kept], reach=None)
+
+    def _go_through_part(
+        self, choice: _Choice, objective: Objective, limits: list[float], nodes: int
+    ) -> _Choice | None:
+        """Search all chains of a choice; what is left of it after so many nodes.
+
+        Bounds are computed again, and exclude more, whenever much better ones have been found.
+        """
+        pause, noted, rest = _QUICK_NODES, False, choice
         while True:
+            narrowed = self._narrowed(rest, objective, limits)
+            if narrowed is None:
+                return None
             before = self._value(objective)
-            rows = np.zeros(0, np.int64)
-            narrowed = choice
-            if len(choice.stages) > 1:
-                some = self._narrowed(choice, objective, limits)
-                if some is None:
-                    return True
-                narrowed = some
-                self._refine(narrowed, objective, limits)
-                rows, _ = self._roots(narrowed, objective, limits)
-                rows = rows[~np.isin(rows, np.concatenate([rows[:0], *done]))]
-                if not len(rows):
-                    return True
+            refined = self._refine(narrowed, objective, limits)
+            if not noted and refined is not None:
+                self._keep([refined])
+            noted = True
+            if refined is None:
+                return None
+            rows, _ = self._roots(refined, objective, limits)
+            if not len(rows):
+                return None
             at = 0
             while True:
-                tried, taken = self._try(narrowed, objective, limits, rows, at, min(pause, nodes))
+                tried, taken = self._try(refined, objective, limits, rows, at, min(pause, nodes))
                 at += tried
                 nodes -= taken
-                if narrowed.path.counts[2] == 0:
-                    return True
-                if nodes <= 0:
-                    return False
+                if refined.path.counts[2] == 0:
+                    return None
                 pause *= 4
-                if self._value(objective) < before * _BETTER:
+                if nodes <= 0 or self._value(objective) < before * _BETTER:
                     break
-            done.append(rows[:at])
+            left = np.ones(len(refined.template.tiles), np.bool_)
+            left[: refined.template.tile_start[2]] = False
+            left[rows[at:]] = True
+            rest = replace(refined, template=with_tiles(refined.template, left), reach=None)
+            if nodes <= 0:
+                return rest
 
     def _try(  # noqa: PLR0913, PLR0917
         self,
@@ -1020,26 +1193,45 @@ def _without_lists(choice: _Choice) -> _Choice:
     """A choice that holds what is needed to tell when it is worth searching."""
     none = np.zeros(0, np.int64)
     lists = ("tiles", "fills", "still", "may_wait", "quick", "row_best", "row_known", "quick_total")
-    empty = dict.fromkeys((*lists, "front", "inside"), none)
+    empty = dict.fromkeys((*lists, "front", "inside", "rent"), none)
     return replace(choice, template=choice.template._replace(**empty), lacks_lists=True)
 
 
-def _no_pairs(stages: int, room: int = 0) -> kernels.Pairs:
-    row, spread = np.empty(room, np.int64), np.empty(room, np.int64)
-    return kernels.Pairs(row, spread, np.empty(room), np.zeros(stages + 1, np.int64))
+def _no_pairs(stages: int, operands: int, room: int = 0) -> kernels.Pairs:
+    row, spread, code = (np.empty(room, np.int64) for _ in range(3))
+    floors, start = np.empty((room, operands + 1)), np.zeros(stages + 1, np.int64)
+    return kernels.Pairs(row, spread, np.empty(room), floors, code, start)
 
 
-def _list_pairs(watch: Watch, fill: Callable[[kernels.Pairs], int], few: int) -> kernels.Pairs:
-    """Have a list filled that is long enough, with room for a few at first; else an empty one."""
-    room = _no_pairs(0, few)
+def _list_pairs(
+    watch: Watch, fill: Callable[[kernels.Pairs], int], operands: int, few: int
+) -> tuple[int, kernels.Pairs]:
+    """Have a list filled, with room for a few at first; how many there are, and those that fit."""
+    room = _no_pairs(0, operands, few)
     count = _fill_list(watch, fill, room)
     if count > _MOST_PAIRS:
-        return _no_pairs(0)
+        return count, _no_pairs(0, operands)
     if count > few:
-        room = _no_pairs(0, count)
+        room = _no_pairs(0, operands, count)
         _fill_list(watch, fill, room)
     order = np.argsort(room.key[:count], kind="stable")
-    return kernels.Pairs(room.row[order], room.spread[order], room.key[order], room.start)
+    return count, _chosen_pairs(room, order)
+
+
+def _chosen_pairs(pairs: kernels.Pairs, which: Integers | Mask) -> kernels.Pairs:
+    return kernels.Pairs(
+        pairs.row[which],
+        pairs.spread[which],
+        pairs.key[which],
+        pairs.floors[which],
+        pairs.code[which],
+        pairs.start,
+    )
+
+
+def _among(rows: Mask, pairs: kernels.Pairs) -> kernels.Pairs:
+    """Those whose tiles are among some."""
+    return _chosen_pairs(pairs, rows[pairs.row])
 
 
 def _fill_list(watch: Watch, fill: Callable[[kernels.Pairs], int], room: kernels.Pairs) -> int:
@@ -1061,6 +1253,8 @@ def _join_pairs(lists: list[kernels.Pairs]) -> kernels.Pairs:
         np.concatenate([pairs.row for pairs in lists]),
         np.concatenate([pairs.spread for pairs in lists]),
         np.concatenate([pairs.key for pairs in lists]),
+        np.concatenate([pairs.floors for pairs in lists]),
+        np.concatenate([pairs.code for pairs in lists]),
         start,
     )
 

@@ -7,12 +7,11 @@ Non-goals: the search itself (`mapper/kernels.py`).
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import NamedTuple, TypeVar
-from weakref import ref
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +39,6 @@ Tables = TypeVar("Tables", Problem, Template)
 Answer = TypeVar("Answer")
 Run = Callable[[Callable[[Integers], None]], None]
 """Runs long work, which returns early once the array that it is given is not 0."""
-MOST_ENTRIES = 32_000_000
-"""Bounds by tile and class of cycles, a quarter of a GiB: classes are merged to stay within."""
 MOST_LISTED = 3_500_000
 """Tiles that are remembered for other choices of bypasses."""
 LONG = 20_000
@@ -70,7 +67,7 @@ class Spreads:
         return self.x_parts[row]
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _TileList:
     tiles: Small
     words: Floats
@@ -137,7 +134,8 @@ class Preparation:
         self.run: Run = run_at_once
         self._tiles: dict[tuple[int, tuple[bool, ...]], _TileList] = {}
         self._spreads: dict[int, Spreads] = {}
-        self.least_edges: dict[tuple[object, ...], tuple[ref[_TileList], float]] = {}
+        self.counted: dict[tuple[int, tuple[bool, ...]], int] = {}
+        self.least_edges: dict[tuple[object, ...], float] = {}
 
     @cached_property
     def counts(self) -> Integers:
@@ -276,6 +274,7 @@ class Preparation:
         while self._tiles and sum(len(other.tiles) for other in self._tiles.values()) > room:
             del self._tiles[next(iter(self._tiles))]  # not asked for since long
         self._tiles[key] = found
+        self.counted[key] = len(found.tiles)
         return found
 
     def stages(self, blocks: Blocks) -> "list[Stage]":
@@ -317,7 +316,9 @@ class Preparation:
         `rents` are pJ per bit, by level, that bounds charge for room.
         """
         maker = self._maker(blocks, by_cycles, most, rents)
-        return None if maker is None else maker.template()
+        if maker is None:
+            return None
+        return replace(maker, lists=list(maker.lists)).template()
 
     def least_energy(self, blocks: Blocks) -> float:
         """A bound of the energy of all edges and MACs' words of one choice, known without tables.
@@ -333,20 +334,54 @@ class Preparation:
         stages = self.stages(blocks)
         names = [operand.name for operand in self.workload.operands]
         kept = np.array([[name in s.keeps for name in names] for s in stages])
-        lists: list[_TileList] = []
-        for index in range(1, len(stages)):
-            outside = kept[_first_block(stages, index) : index + 1]
-            held = tuple(bool(column.any()) for column in outside.T)
-            found = self.tiles(stages[index].level, held)
-            rows = self.pins.fitting(stages, index, found.tiles)
-            found = found if rows is None else found.chosen(rows)
-            if len(found.tiles) == 0:
-                return None
-            lists.append(found)
+        lists = _Lists(self, stages, kept)
+        if not lists.is_complete:
+            return None
         spreads = [self.spreads(s.fan) if s.fan >= 0 else None for s in stages]
         if any(spread is not None and len(spread.vectors) == 0 for spread in spreads):
             return None
         return _TemplateMaker(self, stages, kept, lists, spreads, by_cycles, most, rents)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lists(Sequence[_TileList]):
+    """The tiles of every boundary of a choice from the first on, listed when they are asked for."""
+
+    preparation: Preparation
+    stages: "list[Stage]"
+    kept: Mask
+
+    def __len__(self) -> int:
+        return len(self.stages) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> _TileList: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[_TileList]: ...
+    def __getitem__(self, index: int | slice) -> _TileList | Sequence[_TileList]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(len(self))[index]]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        found = self.preparation.tiles(*self.key(index))
+        rows = self.preparation.pins.fitting(self.stages, index + 1, found.tiles)
+        return found if rows is None else found.chosen(rows)
+
+    def key(self, index: int) -> tuple[int, tuple[bool, ...]]:
+        """What decides which tiles there are, without a fix: the memory and what it holds."""
+        boundary = index + 1
+        outside = self.kept[_first_block(self.stages, boundary) : boundary + 1]
+        return self.stages[boundary].level, tuple(bool(column.any()) for column in outside.T)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every boundary has a tile that fits."""
+        known, is_free = self.preparation.counted, self.preparation.pins.fix is None
+        keys = map(self.key, range(len(self)))
+        return all(
+            known[key] > 0 if is_free and key in known else len(self[index].tiles) > 0
+            for index, key in enumerate(keys)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +447,45 @@ def _products_up_to(choices: list[list[int]], room: int) -> Integers:
     return vectors
 
 
+def _lattice(
+    divisors: list[list[int]], shape: tuple[int, ...]
+) -> tuple[Integers, Integers, Integers, int]:
+    """`Problem.place`, `packed`, `axes` and `guards`; of so many tiles 62 bits hold any."""
+    place, packed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    axes: list[tuple[int, int, int]] = []
+    stride, bit, guards = 1, 0, 0
+    for dim, options in enumerate(divisors):
+        for prime, power in _prime_powers(options[-1]):
+            exponents = np.array([_exponent(d, prime) for d in options], np.int64)
+            place[dim, : len(options)] += exponents * stride
+            packed[dim, : len(options)] += exponents << bit
+            axes.append((dim, power + 1, stride))
+            stride *= power + 1
+            bit += power.bit_length() + 1
+            guards |= 1 << (bit - 1)
+    return place, packed, np.array(axes, np.int64).reshape(-1, 3), guards
+
+
+def _prime_powers(size: int) -> Iterator[tuple[int, int]]:
+    prime = 2
+    while size > 1:
+        if prime * prime > size:
+            prime = size
+        power = _exponent(size, prime)
+        if power:
+            yield prime, power
+        size //= prime**power
+        prime += 1
+
+
+def _exponent(number: int, prime: int) -> int:
+    power = 0
+    while number % prime == 0:
+        number //= prime
+        power += 1
+    return power
+
+
 @dataclass(frozen=True, slots=True)
 class _Sliding:
     """A rank of two dims, or of one that is padded, with its tables."""
@@ -450,14 +524,13 @@ class _Maker:
         values = max([len(d) for d in self.divisors], default=1)
         val = np.zeros((len(self.dims) + 1, values), np.int64)
         quo = np.full((len(self.dims) + 1, values, values), -1, np.int64)
-        mul = quo.copy()
         for index, divisors in enumerate([*self.divisors, [1]]):
             val[index, : len(divisors)] = divisors
             for i, outer in enumerate(divisors):
                 for j, inner in enumerate(divisors):
                     if outer % inner == 0:
                         quo[index, i, j] = divisors.index(outer // inner)
-                        mul[index, divisors.index(outer // inner), j] = i
+        place, packed, axes, guards = _lattice(self.divisors, val.shape)
         ranks = [
             self.rank(index, rank)
             for index, operand in enumerate(operands)
@@ -484,7 +557,10 @@ class _Maker:
             sizes=np.array([d[-1] for d in self.divisors], float),
             val=val,
             quo=quo,
-            mul=mul,
+            place=place,
+            axes=axes,
+            packed=packed,
+            guards=guards,
             uses=np.array([self.uses(operand) for operand in operands], np.int64),
             slides=slides,
             slider=-2 if len(sliders) > 1 or self.any_order_counts else max(sliders, default=-1),
@@ -721,7 +797,6 @@ def without_classes(template: Template, kept: Mask, problem: Problem) -> Templat
     ends = np.concatenate([[0], np.cumsum(chosen)])[starts]
     macs = template.least_macs.copy()
     macs[primary] = of_unrollings["mac_floor"][ends[primary] : ends[primary + 1]].min()
-    tiles, sums = template.row_best.shape[:2]
     narrow = template._replace(
         **of_unrollings,
         spread_start=ends.astype(np.int64),
@@ -729,9 +804,9 @@ def without_classes(template: Template, kept: Mask, problem: Problem) -> Templat
         group_cycles=template.group_cycles[kept],
         moving=template.moving[:, kept],
         staying=template.staying[:, :, kept],
-        row_best=np.empty((tiles, sums, int(kept.sum()))),
-        row_known=np.zeros(tiles, np.bool_),
-        inside=np.empty((tiles, template.inside.shape[1], int(kept.sum()))),
+        row_best=template.row_best[:0, :, kept],
+        row_known=template.row_known[:0],
+        inside=template.inside[:0, :, kept],
         least_macs=macs,
         least_inside=template.least_inside.copy(),
     )
@@ -739,6 +814,38 @@ def without_classes(template: Template, kept: Mask, problem: Problem) -> Templat
     for stage in range(1, len(template.level)):
         narrow.least_inside[stage] = _least_inside(narrow, stage, problem.distinct)
     return narrow
+
+
+_OF_TILES = ("tiles", "fills", "quick", "quick_total", "front", "rent")
+
+
+def with_tiles(template: Template, chosen: Mask) -> Template:
+    """A template with some of its tiles only."""
+    whole = np.append(chosen, True)  # the workload itself, outside of all tiles
+    counts = np.concatenate([[0], np.cumsum(chosen)])
+    room = template.inside[chosen] if len(template.inside) else template.inside
+    return _in_order(
+        template._replace(
+            **{name: getattr(template, name)[chosen] for name in _OF_TILES},
+            still=template.still[whole],
+            may_wait=template.may_wait[whole],
+            tile_start=counts[template.tile_start],
+            row_best=template.row_best[:0],
+            row_known=template.row_known[:0],
+            inside=room,
+        )
+    )
+
+
+def with_bounds(template: Template) -> Template:
+    """A template with room for the bounds of single tiles that it lacks."""
+    tiles, (_, sums, groups) = len(template.tiles), template.row_best.shape
+    room = template.inside
+    return template._replace(
+        row_best=np.empty((tiles, sums, groups)),
+        row_known=np.zeros(tiles, np.bool_),
+        inside=room if len(room) == tiles else np.empty((tiles, room.shape[1], groups)),
+    )
 
 
 class _Features(NamedTuple):
@@ -776,7 +883,7 @@ class _TemplateMaker:
     preparation: Preparation
     stages: list[Stage]
     keeps: NDArray[np.bool_]
-    lists: list[_TileList]
+    lists: Sequence[_TileList]
     spreads: list[Spreads | None]
     by_cycles: bool
     most: float
@@ -861,8 +968,8 @@ class _TemplateMaker:
             group_cycles=cycles,
             primary=primary,
             quick=np.ascontiguousarray(np.concatenate(quick)),
-            row_best=np.empty((int(tile_start[-1]), operands + 1, groups)),
-            row_known=np.zeros(int(tile_start[-1]), np.bool_),
+            row_best=np.empty((0, operands + 1, groups)),
+            row_known=np.zeros(0, np.bool_),
             quick_total=np.concatenate(quick).sum(axis=1) + np.concatenate(owed),
             least_inside=np.zeros(count + 1),
             front=np.concatenate(fronts),
@@ -870,7 +977,7 @@ class _TemplateMaker:
             least_macs=np.array(least_macs),
             moving=np.full((count, groups), np.inf),
             staying=np.full((count, operands, groups), np.inf),
-            inside=np.empty((int(tile_start[-1]), 2 * operands + 1, groups)),
+            inside=np.empty((0, 2 * operands + 1, groups)),
             stay_slope=slopes,
             stay_offset=offsets,
             idle_words=self.idle_words(),
@@ -908,7 +1015,7 @@ class _TemplateMaker:
             tables = [values[c] for values in coefficients.values()]
             near = features[c - 1]
             key = (
-                self.stages[c].level,
+                self.boundary(c),
                 self.keeps[c].tobytes(),
                 b"".join(values.tobytes() for values in tables),
                 near.phis.max(axis=0, initial=0.0).tobytes(),
@@ -916,13 +1023,18 @@ class _TemplateMaker:
                 self.stages[c - 1].fan,
                 slopes[c - 1].tobytes() + offsets[c - 1].tobytes(),
             )
-            found, known = self.lists[c - 1], self.preparation.least_edges
-            if key not in known or known[key][0]() is not found:
-                cheap = self.quick(c, found, near, coefficients)
-                floor = float(self.edge_floors(c, cheap, slopes, offsets).min())
-                known[key] = ref(found), floor
-            least += known[key][1]
+            known = self.preparation.least_edges
+            if key not in known:
+                cheap = self.quick(c, self.lists[c - 1], near, coefficients)
+                known[key] = float(self.edge_floors(c, cheap, slopes, offsets).min())
+            least += known[key]
         return least
+
+    def boundary(self, c: int) -> object:
+        """What decides which tiles a boundary has."""
+        if isinstance(self.lists, _Lists) and self.preparation.pins.fix is None:
+            return self.lists.key(c - 1)
+        return tuple(self.stages), c  # of all fixes this is the one
 
     def edge_floors(self, c: int, cheap: Floats, slopes: Floats, offsets: Floats) -> Floats:
         """The least energy of the edges into every tile of a boundary; one operand may stay."""
@@ -955,7 +1067,7 @@ class _TemplateMaker:
 
     def affordable(
         self, costs: list[Floats], slopes: Floats, offsets: Floats, most: float
-    ) -> tuple[list[_TileList], list[Floats]]:
+    ) -> tuple[Sequence[_TileList], list[Floats]]:
         """The tiles, and `quick` of them, whose edges leave enough for those of all others."""
         if most == math.inf:
             return self.lists, costs
@@ -1043,13 +1155,6 @@ class _TemplateMaker:
         cycles = np.array([max(least, whole)], float)
         if primary >= 0 and self.by_cycles:
             cycles, groups[primary] = np.unique(rows[primary], return_inverse=True)
-            ways = 2 * len(self.problem.uses) + 1
-            rows_of_bounds = int(np.prod(self.preparation.counts)) * ways
-            most_groups = max(1, MOST_ENTRIES // rows_of_bounds)
-            if len(cycles) > most_groups:  # each class counts as its fastest unrolling
-                merged = np.arange(len(cycles)) * most_groups // len(cycles)
-                cycles = cycles[np.searchsorted(merged, np.arange(most_groups))]
-                groups[primary] = merged[groups[primary]]
         return np.concatenate(groups), cycles, np.concatenate(rows)
 
     def compulsory_cycles(self) -> float:

@@ -26,7 +26,11 @@ class Problem(NamedTuple):
         sizes: (D,) of the dims.
         val: (D + 1, V) divisors of a size, ascending; 0 behind the last.
         quo: (D + 1, V, V) index of the quotient of two divisors, -1 where there is none.
-        mul: (D + 1, V, V) index of the product of two divisors, -1 where it is none.
+        place: (D + 1, V) where a divisor stands in the lattice of all tiles, whose axes are the
+            primes of the dims: the places of a product are the sum.
+        axes: (A, 3) of the lattice: dim, places along it, how far they are apart.
+        packed: (D + 1, V) the exponents of a divisor's primes, each with a bit above it, those in
+            `guards`: a tile divides another if guards + other - tile keeps them all.
         uses: (O,) bit mask of the dims that index an operand.
         slides: bit mask of the dims of sliding ranks.
         plain: (O,) product of the sizes of dims that index an operand by themselves.
@@ -61,7 +65,10 @@ class Problem(NamedTuple):
     sizes: Floats
     val: Integers
     quo: Integers
-    mul: Integers
+    place: Integers
+    axes: Integers
+    packed: Integers
+    guards: int
     uses: Integers
     slides: int
     slider: int
@@ -139,6 +146,7 @@ class Template(NamedTuple):
         quick: (N, O) the least energy of an operand that moves at a tile.
         row_best: (N, O + 1, G) the least energy of a tile's edges if an operand stays, or none, by
             class of cycles of the stage outside; row_known: (N,) whether it has been computed.
+            They and `inside` are empty until the template is searched.
         quick_total: (N,) the sum over operands.
         least_inside: (K + 1,) the least energy of all edges inside a boundary.
         front: (N,) whether no other tile of the boundary is as good in all that bounds look at.

@@ -1,0 +1,399 @@
+"""Meeting in the middle: bounds of what is outside and inside a stage, over the lattice of tiles.
+
+Owns: `fill_outside`, `fill_inside`, which also lists the tiles and unrollings worth trying. The
+lattice has an axis for every prime of every dim (`Problem.axes`): what divides is further along.
+
+Non-goals: what edges cost, the search (`mapper/kernels.py`). Proofs: `docs/optimal-mapper.md`,
+Lattice.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tilewright.mapper.compiled import compiled_in_place, compiled_inside
+from tilewright.mapper.kernels import Pairs, edge_floor, inner_floor
+from tilewright.mapper.problem import Floats, Integers, Mask, Problem, Template
+
+
+class Outside(NamedTuple):
+    """The least energy outside of what the instances of a stage hold together, by place.
+
+    Attributes:
+        moving: (T·(O + 1),) T rows: where an operand stays in the stage, at last where none does.
+        waiting: (O·T,) O rows: where an operand waits in the stage.
+    """
+
+    moving: Floats
+    waiting: Floats
+
+
+class Inside(NamedTuple):
+    """The same for what is inside, by class of cycles first.
+
+    Attributes:
+        moving: (G·T·(O + 1),) see `Outside`.
+        waiting: (G·O·T,) likewise.
+        entered: (G,) whether anything is below infinity in a class.
+        edges, around, floors: (O,), (O + 1,), (O + 1,) room to work in.
+    """
+
+    moving: Floats
+    waiting: Floats
+    entered: Mask
+    edges: Floats
+    around: Floats
+    floors: Floats
+
+
+@compiled_in_place
+def reset_inside(template: Template, stop: Integers) -> None:
+    """Put the bounds that hold for every tile of a boundary in place of those of single tiles.
+
+    `stop` (1,) is not 0 as soon as the answer is no longer asked for.
+    """
+    operands = template.staying.shape[1]
+    for stage in range(1, len(template.level)):
+        for row in range(template.tile_start[stage], template.tile_start[stage + 1]):
+            if stop[0] != 0:
+                return
+            for group in range(len(template.group_cycles)):
+                template.inside[row, operands, group] = template.moving[stage, group]
+                for operand in range(operands):
+                    floor = template.staying[stage, operand, group]
+                    template.inside[row, operand, group] = floor
+                    template.inside[row, operands + 1 + operand, group] = floor
+
+
+@compiled_in_place
+def fill_outside(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    before: float,
+    most: float,
+    outside: Outside,
+    stop: Integers,
+) -> None:
+    """Bound what is outside of anything that the instances of a stage hold together.
+
+    Args:
+        problem: workload and chip.
+        template: with the tiles of the stage's outer boundary.
+        stage: the one outside of which edges are bounded.
+        before: the least energy of the edges into boundaries further out.
+        most: energy of all edges that a chain worth finding may have at most.
+        outside: room for the least energy.
+        stop: (1,) not 0 as soon as the answer is no longer asked for.
+    """
+    operands, width = len(problem.uses), len(problem.uses) + 1
+    places = len(outside.moving) // width
+    outside.moving[:] = np.inf
+    outside.waiting[:] = np.inf
+    for row in range(template.tile_start[stage], template.tile_start[stage + 1]):
+        gain = 0.0
+        for operand in range(operands):
+            gain = max(gain, _stay_gain(problem, template, stage, row, operand))
+        edges = before + template.quick_total[row]
+        if edges - gain + template.least_inside[stage] > most:
+            continue
+        at = place_of(problem, template, row)
+        _lower(outside.moving, at * width + operands, edges - gain)
+        for operand in range(operands):
+            if not template.keeps[stage + 1, operand]:
+                continue
+            slope = template.stay_slope[stage, operand]
+            offset = template.stay_offset[stage, operand]
+            stays = edges - gain + slope * template.still[row, operand] + offset
+            _lower(outside.moving, at * width + operand, stays)
+            if template.may_wait[row, operand]:
+                own = max(0.0, _stay_gain(problem, template, stage, row, operand))
+                waits = edges - own + slope * problem.distinct[operand] + offset
+                _lower(outside.waiting, operand * places + at, waits)
+    _spread(problem, template, stage, outside.moving, outside.waiting, 0, True, stop)
+
+
+@compiled_inside
+def place_of(problem: Problem, template: Template, row: int) -> int:
+    """Where the tile of a row stands in the lattice."""
+    at = 0
+    for dim in range(len(problem.sizes)):
+        at += problem.place[dim, template.tiles[row, dim]]
+    return at
+
+
+@compiled_inside
+def _lower(values: Floats, at: int, value: float) -> None:
+    values[at] = min(values[at], value)
+
+
+@compiled_inside
+def _stay_gain(problem: Problem, template: Template, stage: int, row: int, operand: int) -> float:
+    """By how much an operand's edge into a tile costs less, at most, if loops keep it still."""
+    if not template.keeps[stage, operand]:
+        return 0.0
+    least = template.stay_slope[stage - 1, operand] * problem.distinct[operand]
+    return template.quick[row, operand] - least - template.stay_offset[stage - 1, operand]
+
+
+@compiled_inside
+def _spread(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    moving: Floats,
+    waiting: Floats,
+    group: int,
+    outwards: bool,
+    stop: Integers,
+) -> None:
+    """Let every place have the least of all that it divides, or inwards, that divide it.
+
+    What waits in the stage has the same tile on both sides, along the dims that index it.
+    """
+    operands, width, places = len(problem.uses), len(problem.uses) + 1, 1
+    for axis in range(len(problem.axes)):
+        places *= problem.axes[axis, 1]
+    for axis in range(len(problem.axes)):
+        if stop[0] != 0:
+            return
+        dim, length, stride = problem.axes[axis]
+        first = group * places * width
+        _spread_along(moving, first, places * width, length, stride * width, outwards)
+        for operand in range(operands):
+            if template.keeps[stage + 1, operand] and not problem.uses[operand] >> dim & 1:
+                first = (group * operands + operand) * places
+                _spread_along(waiting, first, places, length, stride, outwards)
+
+
+@compiled_inside
+def _spread_along(
+    values: Floats, first: int, count: int, length: int, run: int, outwards: bool
+) -> None:
+    """Lower values along an axis of so many places, a run of values at each."""
+    for block in range(first, first + count, length * run):
+        for step in range(1, length):
+            here = length - 1 - step if outwards else step
+            beyond = here + 1 if outwards else here - 1
+            low, other = block + here * run, block + beyond * run
+            lowered, known = values[low : low + run], values[other : other + run]
+            for at in range(run):
+                lowered[at] = min(lowered[at], known[at])
+
+
+@compiled_in_place
+def fill_inside(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    allowed: Floats,
+    most_cycles: float,
+    outside: Outside,
+    lattice: Inside,
+    spreads: Integers,
+    pairs: Pairs,
+) -> int:
+    """Bound what is inside every tile of the boundary outside a stage, minding divisibility.
+
+    Args:
+        problem: workload and chip.
+        template: with room in `inside` for the bounds.
+        stage: the one whose tiles and unrollings are gone through.
+        allowed: (G,) energy of all edges that a chain worth finding may have at most.
+        most_cycles: of a chain worth finding.
+        outside: see `fill_outside`.
+        lattice: room for all places and classes of cycles.
+        spreads: (M, 2) `Problem.packed` and `Problem.place` of the unrollings.
+        pairs: room for the tiles and unrollings that are worth it.
+
+    Returns: how many of those there are, be there room or not.
+    """
+    operands, width = len(problem.uses), len(problem.uses) + 1
+    groups, places = len(template.group_cycles), len(outside.moving) // width
+    lattice.moving[: groups * places * width] = np.inf
+    lattice.waiting[: groups * places * operands] = np.inf
+    lattice.entered[:] = False
+    count = _scatter(
+        problem, template, stage, allowed, most_cycles, outside, lattice, spreads, pairs
+    )
+    for group in range(groups):
+        if lattice.entered[group]:
+            _spread(
+                problem, template, stage, lattice.moving, lattice.waiting, group, False, pairs.start
+            )
+    for row in range(template.tile_start[stage], template.tile_start[stage + 1]):
+        at = place_of(problem, template, row)
+        for group in range(groups):
+            base = group * places
+            for way in range(width):
+                template.inside[row, way, group] = lattice.moving[(base + at) * width + way]
+            base *= operands
+            for way in range(operands):
+                least = lattice.waiting[base + way * places + at]
+                template.inside[row, width + way, group] = least
+    return count
+
+
+@compiled_inside
+def _scatter(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    allowed: Floats,
+    most_cycles: float,
+    outside: Outside,
+    lattice: Inside,
+    spreads: Integers,
+    pairs: Pairs,
+) -> int:
+    """Enter every tile and unrolling that is worth it where all instances together stand."""
+    count, c, guards = 0, stage + 1, problem.guards
+    low, high = template.spread_start[stage], template.spread_start[c]
+    alone = low == high
+    most, whole = allowed[0], guards + _code_of_all(problem)
+    for group in range(1, len(allowed)):
+        most = max(most, allowed[group])
+    for row in range(template.tile_start[c], template.tile_start[c + 1]):
+        if pairs.start[0] != 0:
+            return 0  # told to stop
+        at, code = place_of(problem, template, row), 0
+        start = _around(problem, template, stage, row, outside, lattice.around, at, alone)
+        start += template.least_inside[c]
+        if start + template.least_macs[stage] > most:
+            continue
+        for dim in range(len(problem.sizes)):
+            code += problem.packed[dim, template.tiles[row, dim]]
+        for spread in range(-1 if alone else low, 0 if alone else high):
+            here, covered = at, code
+            if spread >= 0:
+                least = start + template.mac_floor[spread]
+                if least > most:
+                    break  # they come cheapest first
+                covered += spreads[spread, 0]
+                if (whole - code - spreads[spread, 0]) & guards != guards:
+                    continue
+                if stage == template.primary and least > allowed[template.group[spread]]:
+                    continue
+                if template.cycles[spread] > most_cycles:
+                    continue
+                here += spreads[spread, 1]
+            key = _enter(problem, template, stage, row, spread, here, allowed, outside, lattice)
+            if key < np.inf:
+                if count < len(pairs.key):
+                    pairs.key[count] = key
+                    pairs.row[count] = row
+                    pairs.spread[count] = spread
+                    pairs.code[count] = covered
+                    for way in range(len(lattice.floors)):
+                        pairs.floors[count, way] = lattice.floors[way]
+                count += 1
+    return count
+
+
+@compiled_inside
+def _code_of_all(problem: Problem) -> int:
+    """`Problem.packed` of the whole workload."""
+    code = 0
+    for dim in range(len(problem.sizes)):
+        most = problem.packed[dim, 0]
+        for index in range(problem.packed.shape[1]):
+            if problem.val[dim, index] == problem.sizes[dim]:
+                most = problem.packed[dim, index]
+        code += most
+    return code
+
+
+@compiled_inside
+def _enter(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    row: int,
+    spread: int,
+    at: int,
+    allowed: Floats,
+    outside: Outside,
+    lattice: Inside,
+) -> float:
+    """Enter a tile and an unrolling, for every way that is worth it.
+
+    Returns: the least energy of the tile's edges and of what is inside; infinite if no way is.
+    """
+    operands, width, c = len(problem.uses), len(problem.uses) + 1, stage + 1
+    places = len(outside.moving) // width
+    total = template.rent[row] + (0.0 if spread < 0 else template.mac_floor[spread])
+    for operand in range(operands):
+        lattice.edges[operand] = 0.0
+        if template.keeps[c, operand]:
+            words = template.fills[row, operand]
+            edge = edge_floor(problem, template, c, operand, words, spread)
+            lattice.edges[operand] = edge
+            total += edge
+    first, last = 0, len(allowed)
+    if stage == template.primary:
+        first = template.group[spread]
+        last = first + 1
+    key, most = np.inf, allowed[first]
+    for group in range(first + 1, last):
+        most = max(most, allowed[group])
+    for stay in range(width):
+        lattice.floors[stay] = np.inf
+        if stay < operands and not template.keeps[c, stay]:
+            continue
+        rest = total - (lattice.edges[stay] if stay < operands else 0.0)
+        if rest + lattice.around[stay] + template.least_inside[c] > most:
+            continue
+        moves, waits = outside.moving[at * width + stay], np.inf
+        if stay < operands:
+            waits = outside.waiting[stay * places + at]
+        around = rest + min(moves, waits) + template.least_inside[c]
+        for group in range(first, last):
+            if around > allowed[group]:
+                continue
+            floor = rest + inner_floor(template, c, row, group, problem.distinct)
+            if floor + min(moves, waits) > allowed[group]:
+                continue
+            stays = 0.0
+            if stay < operands:
+                stays = template.stay_slope[stage, stay] * problem.distinct[stay]
+                stays += template.stay_offset[stage, stay]
+            key = min(key, floor + stays)
+            lattice.floors[stay] = min(lattice.floors[stay], floor)
+            lattice.entered[group] = True
+            if floor + moves <= allowed[group]:
+                _lower(lattice.moving, (group * places + at) * width + stay, floor)
+            if floor + waits <= allowed[group]:
+                _lower(lattice.waiting, (group * operands + stay) * places + at, floor)
+    return key
+
+
+@compiled_inside
+def _around(
+    problem: Problem,
+    template: Template,
+    stage: int,
+    row: int,
+    outside: Outside,
+    around: Floats,
+    at: int,
+    is_whole: bool,
+) -> float:
+    """The least energy of the edges into a tile inside a stage, and of all further out.
+
+    `at` is where all instances together stand in `outside`, or else, not `is_whole`, one of them:
+    then the bound is one for every unrolling, as are those of what is outside alone, in `around`.
+    """
+    operands, c, width = len(problem.uses), stage + 1, len(problem.uses) + 1
+    places = len(outside.moving) // width
+    least = around[operands] = outside.moving[at * width + operands]
+    for operand in range(operands):
+        if not template.keeps[c, operand]:
+            continue
+        if is_whole:
+            waits = outside.waiting[operand * places + at]
+        else:  # what waits has as large a tile outside as all instances together have
+            waits = template.stay_slope[stage, operand] * problem.distinct[operand]
+            waits += template.stay_offset[stage, operand] + outside.moving[at * width + operands]
+        around[operand] = min(outside.moving[at * width + operand], waits)
+        least = min(least, around[operand] - template.quick[row, operand])
+    return least + template.quick_total[row]
