@@ -98,6 +98,11 @@ def test_instances_that_padding_loads_unevenly() -> None:
     compare(random_space(KINDS[2], 1050, 6_000))
 
 
+def test_instances_of_two_fan_outs_that_share_a_word() -> None:
+    """P unrolled on one fan-out and R on another: a word serves instances of both."""
+    compare(random_space(KINDS[2], 12, 20_000))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", range(BATCHES))
 @pytest.mark.parametrize("kind", PROVEN, ids=str)

@@ -1108,6 +1108,11 @@ class _TemplateMaker:
             if b == dims:
                 continue
             x, y = extents[:, a], extents[:, b]
+            if self.unrolled_elsewhere(stage, a) or self.unrolled_elsewhere(stage, b):
+                # Instances of other fan-outs stand at one place, too: at most √(x·y) of each.
+                for share in (shares, near, macs):
+                    share[:, operand] /= np.sqrt(x * y)
+                continue
             both = (x > 1) & (y > 1)
             few = 1.0 / np.minimum(x, y) if problem.padded[rank] else (x + y - 1) / (x * y)
             shares[:, operand] *= np.where(both, few, 1.0)
@@ -1116,6 +1121,14 @@ class _TemplateMaker:
             near[:, operand] *= np.where(both, np.maximum(few, here[at]), 1.0)
             macs[:, operand] *= np.where(both, np.maximum(few, there[at]), 1.0)
         return _Features(phis, shares, near, macs, copies, spread.vectors)
+
+    def unrolled_elsewhere(self, stage: int, dim: int) -> bool:
+        """Whether another fan-out that multicasts may unroll a dim."""
+        return any(
+            spread is not None and bool((self.problem.val[dim][spread.vectors[:, dim]] > 1).any())
+            for other, spread in enumerate(self.spreads)
+            if other != stage and self.problem.multicast[self.stages[other].fan]
+        )
 
     def padded_shares(self, rank: int, stage: int) -> tuple[Floats, Floats]:
         """(A, B) by extents: the smallest share that is read next to a fan-out, and for MACs.
