@@ -63,8 +63,11 @@ def find_relaxed(  # noqa: PLR0913
     least = least_of(make_evaluator(workload, hardware), goal)
     proved = _Proved(goal, uneven and fix is None, fix, least)
     perfect = proved.find(workload, hardware, seconds, should_stop, on_progress)
-    if perfect is not None and perfect.cost is not None and meets(goal.of(perfect.cost), least):
-        return replace(perfect, status=Status.OPTIMAL, lower_bound=goal.of(perfect.cost))
+    if uneven and perfect is not None and perfect.cost is not None:
+        value = goal.of(perfect.cost)
+        if meets(value, least):  # of even ones ties are decided, too
+            size = Mapspace(workload, hardware, imperfect=imperfect, uneven=uneven).size()
+            return replace(perfect, status=Status.OPTIMAL, lower_bound=value, mapspace_size=size)
     clipped = None
     if imperfect and fix is None:
         clipped = _try_imperfect(
