@@ -19,7 +19,7 @@ from tilewright.mapspace.space import Mapspace
 from tilewright.model.evaluate import Evaluator
 from tilewright.model.limit import dram_limit, operand_touches, operand_words
 
-_ROUNDING = 1e-11
+_ROUNDING = 2e-12
 _BELOW = 1 - 1e-12
 """Sums in another order are not above."""
 

@@ -57,7 +57,9 @@ def find_mapping(  # noqa: PLR0913
 
     Returns: `OPTIMAL` with a proof for mappings with perfect factors, even or uneven, in the
         convention `default`, of workloads that `prepare.reject_uncovered` accepts; `BEST_FOUND`
-        otherwise, with a bound if one is known, and for imperfect mappings never worse than those;
+        otherwise, with a bound if one is known, and for imperfect mappings never worse than those.
+        A mapping that meets the bound of all mappings (`floor.least_of`) is `OPTIMAL`, too, even if
+        the search was cut short; then a tie may be undecided.
         `INFEASIBLE` with the reasons.
 
     Raises: `InputError` if the fix cannot be a part of a mapping of this layer on this chip.

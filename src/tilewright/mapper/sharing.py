@@ -25,10 +25,10 @@ from tilewright.model.limit import real_pairs
 Floats = NDArray[np.float64]
 _PRICES, _AROUND = 25, 17
 """Prices of a copy that are tried, and again around the best: each gives a bound."""
+_LEAST, _MOST = -5.0, 0.5
+"""The least and the most of these prices, as powers of ten of the dearest demand."""
 _MOST_ON_AXIS, _MOST_WAYS = 8_000, 200_000
 """Ways to unroll dims on one axis, and on all, that are listed."""
-_LEAST, _MOST = -5.0, 0.5
-"""The least and the most of them, as powers of ten of the dearest demand."""
 
 
 @dataclass(frozen=True, slots=True)
