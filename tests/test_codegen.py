@@ -225,23 +225,19 @@ def test_threads_give_the_same_result(changes: dict[str, object]) -> None:
     check(case, kernel(*case.data()))
 
 
-def with_chunks_outside(made: Generated, *, channels_outside: bool, rows: int) -> Generated:
-    """The same layer in a nest whose sums leave for memory after every chunk."""
+def in_order(made: Generated, order: str, *, rows: int = 4, tiles: int = 0) -> Generated:
+    """The same layer with its blocks in another order: sums may leave after every chunk."""
     plan = made.choice.plan
-    blocking = replace(
-        plan.blocking,
-        chunk=plan.layout.in_lanes,
-        rows=rows,
-        channels_outside=channels_outside,
-        chunks_outside=True,
-    )
+    chunk = plan.layout.in_lanes
+    blocking = replace(plan.blocking, chunk=chunk, rows=rows, order=order, tiles=tiles)
     changed = replace(plan, blocking=blocking)
-    program = emit(changed, "chunks outside")
+    program = emit(changed, order)
     return replace(made, program=program, choice=replace(made.choice, plan=changed))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("channels_outside", [True, False])
+@pytest.mark.parametrize("tiles", [0, 1])
+@pytest.mark.parametrize("order", ["KPC", "PKC", "CKP", "CPK", "KCP", "PCK"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -251,23 +247,25 @@ def with_chunks_outside(made: Generated, *, channels_outside: bool, rows: int) -
         {"inputs": 130, "outputs": 70, "dtype": "int8"},
     ],
 )
-def test_chunks_of_input_channels_may_stand_outside(
-    changes: dict[str, object], channels_outside: bool, threads: int
+def test_blocks_may_stand_in_any_order(
+    changes: dict[str, object], order: str, tiles: int, threads: int
 ) -> None:
     case = base(**changes)
     for target in RUNNABLE:
         made = generate(
             case.workload(), target=target, dtype=case.dtype, relu=case.relu, threads=threads
         )
-        outside = with_chunks_outside(made, channels_outside=channels_outside, rows=4)
-        assert "long g, long c," in outside.program.source
-        check(case, load_kernel(outside)(*case.data()))
+        other = in_order(made, order, tiles=tiles)
+        inside = other.choice.blocking.chunks_inside
+        assert inside or "long g, long c," in other.program.source
+        assert not tiles or "long q0" in other.program.source or case.size == (1, 1)
+        check(case, load_kernel(other)(*case.data()))
 
 
 def test_sums_that_do_not_come_back_are_seen() -> None:
     case = base(inputs=100)
     made = generate(case.workload(), target="portable")
-    made = with_chunks_outside(made, channels_outside=True, rows=4)
+    made = in_order(made, "CKP")
     broken = made.program.source.replace("first = c == 0", "first = 1")
     assert broken != made.program.source
     wrong = replace(made, program=replace(made.program, source=broken))

@@ -9,12 +9,23 @@ printed beside the prediction (`model.limit`).
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import nsmallest
+from itertools import product
 
 from tilewright.codegen.cpu import Cpu
+from tilewright.codegen.sets import expected_lines
 from tilewright.codegen.shape import Shape
 from tilewright.codegen.targets import Target
-from tilewright.codegen.tiling import Blocking, Layout, Plan, balanced, vector_groups
+from tilewright.codegen.tiling import (
+    Blocking,
+    Layout,
+    Plan,
+    balanced,
+    is_unrolled,
+    row_tiles,
+    vector_groups,
+)
 from tilewright.codegen.traffic import Traffic, estimate, predict
 from tilewright.errors import InputError, Problem, did_you_mean
 
@@ -33,6 +44,10 @@ _VECTORS = (1, 2, 3, 4, 6, 8)
 _MOST_WIDTH = 14
 _BEST_TILES = 4
 """Register tiles that are looked at with all their chunks and blocks."""
+_CHECKED = 300
+"""Of the candidates for fewest accesses: so many are looked at set by set."""
+_LEAN_TILES = 6
+"""The same for fewest accesses, whose caches may ask for another shape than arithmetic does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,7 @@ class Choice:
     Attributes:
         plan: the shape, cut by it.
         traffic: predicted.
+        expected: lines that each cache fetches with conflicts, L1 first.
         cycles: modelled, of all threads' longest; a figure to rank by.
         candidates: how many were priced.
         objective: what was minimised.
@@ -49,6 +65,7 @@ class Choice:
 
     plan: Plan
     traffic: Traffic
+    expected: tuple[int, ...]
     cycles: float
     candidates: int
     objective: str
@@ -72,20 +89,27 @@ def choose_blocking(
         fix = did_you_mean(objective, OBJECTIVES)
         raise InputError(Problem(f"there is no objective `{objective}`", fix))
     layout = Layout(shape, target.lanes, target.packed_int8)
-    best: tuple[tuple[float, float], Plan] | None = None
-    candidates = 0
-    for blocking in _candidates(shape, layout, cpu, target, threads):
-        plan = Plan(shape, target, blocking)
-        lines = estimate(plan, cpu)
-        candidates += 1
-        cycles = modelled_cycles(plan, cpu, lines)
-        key = (cycles, 0.0) if objective == "time" else (fetching_cycles(lines), cycles)
-        if best is None or key < best[0]:
-            best = (key, plan)
-    assert best is not None  # there is always the smallest tile
-    key, plan = best
-    cycles = key[0] if objective == "time" else key[1]
-    return Choice(plan, predict(plan, cpu), cycles, candidates, objective)
+    plans = [
+        Plan(shape, target, replace(blocking, threads=threads))
+        for blocking in _candidates(shape, layout, cpu, target, objective)
+    ]
+    if objective == "time":
+        plan = min(plans, key=lambda plan: modelled_cycles(plan, cpu, estimate(plan, cpu)))
+    else:
+        plan = _leanest(plans, cpu)
+    cycles = modelled_cycles(plan, cpu, estimate(plan, cpu))
+    traffic, expected = predict(plan, cpu), expected_lines(plan, cpu)
+    return Choice(plan, traffic, expected, cycles, len(plans), objective)
+
+
+def _leanest(plans: Sequence[Plan], cpu: Cpu) -> Plan:
+    """Of those of the least quick estimate that which fetches least, conflicts included."""
+
+    def lines_and_cycles(plan: Plan, lines: tuple[int, ...]) -> tuple[float, float]:
+        return sum(lines), modelled_cycles(plan, cpu, lines)
+
+    few = nsmallest(_CHECKED, plans, key=lambda plan: lines_and_cycles(plan, estimate(plan, cpu)))
+    return min(few, key=lambda plan: lines_and_cycles(plan, expected_lines(plan, cpu)))
 
 
 def check_threads(threads: int, where: str = "") -> None:
@@ -117,8 +141,12 @@ def _parallel_blocks(plan: Plan) -> int:
     rows = -(-shape.rows.places // blocking.rows)
     if shape.per_channel:
         return shape.batch * rows * layout.out_blocks
-    blocks = rows * -(-layout.out_blocks // blocking.vectors)
-    return blocks if blocking.chunks_outside else shape.batch * layout.groups * blocks
+    across, _ = row_tiles(shape.columns, blocking)
+    parts = {"K": -(-layout.out_blocks // blocking.vectors), "P": rows * across, "C": 1}
+    outside, inside = blocking.order.split("C")
+    if not outside:
+        return math.prod(parts[letter] for letter in inside)
+    return shape.batch * layout.groups * math.prod(parts[letter] for letter in outside)
 
 
 def _arithmetic_cycles(plan: Plan, cpu: Cpu) -> float:
@@ -146,23 +174,40 @@ def step_cycles(vectors: int, width: int, cpu: Cpu) -> float:
 
 
 def _candidates(
-    shape: Shape, layout: Layout, cpu: Cpu, target: Target, threads: int
+    shape: Shape, layout: Layout, cpu: Cpu, target: Target, objective: str
 ) -> Iterator[Blocking]:
+    """Whole rows in the orders that suit time; for fewest accesses parts of rows in every order."""
     if shape.per_channel:
         width = balanced(shape.columns.places, _window_width(shape, target))
         for rows in _row_blocks(shape):
-            yield Blocking(1, width, 1, rows, threads=threads)
+            yield Blocking(1, width, 1, rows)
         return
-    for vectors, width in _register_tiles(shape, layout, cpu, target):
-        for chunk in _chunk_sizes(layout):
-            for rows in _row_blocks(shape):
-                orders = [(True, False)]
-                if rows < shape.rows.places:
-                    orders.append((False, False))
-                if chunk < layout.elements:
-                    orders += [(outside, True) for outside, _ in orders]
-                for outside, chunks_outside in orders:
-                    yield Blocking(vectors, width, chunk, rows, outside, chunks_outside, threads)
+    lean = objective == "accesses"
+    for vectors, width in _register_tiles(shape, layout, cpu, target, lean=lean):
+        cuts = _row_parts(shape, vectors, width) if lean else [0]
+        for chunk in _chunk_sizes(layout, fine=lean):
+            for rows, tiles in product(_row_blocks(shape), cuts):
+                cut = rows < shape.rows.places or tiles > 0
+                for order in _orders(cut=cut, chunked=chunk < layout.elements, lean=lean):
+                    yield Blocking(vectors, width, chunk, rows, order, tiles)
+
+
+def _orders(*, cut: bool, chunked: bool, lean: bool) -> list[str]:
+    """Of the loops around blocks; a loop that runs once stands where it does not matter."""
+    if not chunked:
+        return ["KPC", "PKC"] if cut else ["KPC"]
+    if not cut:
+        return ["KPC", "CKP"]
+    return ["KPC", "PKC", "CKP", "CPK", *(["KCP", "PCK"] if lean else [])]
+
+
+def _row_parts(shape: Shape, vectors: int, width: int) -> list[int]:
+    """Register tiles of a block: those of all of a row, of half of it, … of a sixteenth."""
+    if not is_unrolled(shape.columns, width, vectors):
+        return [0]
+    tiles = -(-shape.columns.places // width)
+    halves = {-(-tiles // parts) for parts in (2, 4, 8, 16)} - {tiles}
+    return [0, *sorted(halves, reverse=True)]
 
 
 def _window_width(shape: Shape, target: Target) -> int:
@@ -172,9 +217,9 @@ def _window_width(shape: Shape, target: Target) -> int:
 
 
 def _register_tiles(
-    shape: Shape, layout: Layout, cpu: Cpu, target: Target
+    shape: Shape, layout: Layout, cpu: Cpu, target: Target, *, lean: bool
 ) -> list[tuple[int, int]]:
-    """The register tiles of least arithmetic, best first."""
+    """The register tiles of least arithmetic, best first; more of them for fewest accesses."""
     tiles: dict[tuple[int, int], float] = {}
     for vectors in _VECTORS:
         if vectors > layout.out_blocks and vectors > 1:
@@ -188,15 +233,17 @@ def _register_tiles(
             tiles[vectors, width] = _arithmetic_cycles(plan, cpu)
     # Among equals the one with fewer vectors: its weights take less of L1.
     ranked = sorted(tiles, key=lambda tile: (round(tiles[tile] * 50 / min(tiles.values())), tile))
-    return ranked[:_BEST_TILES]
+    return ranked[: _LEAN_TILES if lean else _BEST_TILES]
 
 
-def _chunk_sizes(layout: Layout) -> list[int]:
-    """Whole blocks of channels, doubling, up to all of them."""
+def _chunk_sizes(layout: Layout, *, fine: bool) -> list[int]:
+    """Whole blocks of channels, doubling, up to all of them; `fine` also half way between."""
     sizes = {layout.in_lanes * layout.in_blocks}
     size = layout.in_lanes
     while size < layout.elements:
         sizes.add(size)
+        if fine and 3 * size < layout.elements:
+            sizes.add(3 * size)
         size *= 2
     return sorted(sizes)
 

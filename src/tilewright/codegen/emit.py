@@ -211,7 +211,7 @@ def _pack_weights(plan: Plan, text: Text) -> None:
     taps = f"{shape.rows.taps} * {shape.columns.taps}"
     each = f"weights[(o * {shape.inputs} + {{c}}) * {taps} + r * {shape.columns.taps} + s]"
     first, stop, chunk = "0", str(layout.elements), nullcontext()
-    if plan.blocking.chunks_outside:
+    if plan.blocking.chunk_major:
         size, first = plan.blocking.chunk, "first"
         stop = f"first + {size} && c0 < {layout.elements}"
         chunk = text.block(f"for (long first = 0; first < {layout.elements}; first += {size})")
@@ -300,16 +300,26 @@ def _unpack_output(plan: Plan, text: Text) -> None:
 def emit_loops(plan: Plan, text: Text) -> None:
     """Write the outer loops, in a function of `image`, `weights` and `output`."""
     *loops, call = window_calls(plan) if plan.shape.per_channel else block_calls(plan)
-    # A chunk adds to what the chunk before left: threads share what is inside a chunk.
-    alone = 3 if plan.blocking.chunks_outside else 0
+    start, stop = _shared(plan, loops)
     for depth, loop in enumerate(loops):
-        if depth == alone and plan.blocking.threads > 1:
+        if depth == start and plan.blocking.threads > 1:
             text.line(
-                f"#pragma omp parallel for collapse({len(loops) - alone}) schedule(static) "
+                f"#pragma omp parallel for collapse({stop - start}) schedule(static) "
                 f"num_threads({plan.blocking.threads})"
             )
         text.line(loop)
     text.line(f"    {call}")
+
+
+def _shared(plan: Plan, loops: list[str]) -> tuple[int, int]:
+    """From which loop to which threads share them: a chunk adds to what the chunk before left.
+
+    So they share what is inside a chunk, where chunks stand outermost, and else what is outside.
+    """
+    if plan.shape.per_channel or plan.blocking.chunks_inside:
+        return 0, len(loops)
+    chunk = next(depth for depth, loop in enumerate(loops) if loop.startswith("for (long c "))
+    return (chunk + 1, len(loops)) if plan.blocking.order.startswith("C") else (0, chunk)
 
 
 def _emit_run(plan: Plan, text: Text, name: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 from tilewright.codegen.shape import Window
 from tilewright.codegen.text import Text
-from tilewright.codegen.tiling import Plan, Run, is_unrolled, runs, vector_groups
+from tilewright.codegen.tiling import Plan, Run, is_unrolled, row_tiles, runs, vector_groups
 
 PREFETCHED = 64
 """Bytes of a line, for prefetching; a wrong guess costs nothing but the prefetches."""
@@ -31,6 +31,8 @@ _ROW = (
     "const element *x, long h, const element *w, const element *bias, element *y, "
     "long r0, long r1, long channels, int first, int last, uintptr_t ahead, long step"
 )
+_SPAN = ", long q0, long q1"
+"""Of a row that is not done at once: from which place to which."""
 _ROW_CALL = "r0, r1, channels, first, last, ahead, step"
 
 
@@ -42,21 +44,31 @@ def _unrolled_row(plan: Plan, text: Text, vectors: int) -> None:
         if run.taps not in names:
             names[run.taps] = f"{plan.prefix}tile_{vectors}x{run.width}_{len(names)}"
             _unrolled_tile(plan, text, names[run.taps], vectors, run)
-    with text.block(f"static void {plan.prefix}row_{vectors}({_ROW})"):
+    span = _SPAN if _is_cut(plan) else ""
+    with text.block(f"static void {plan.prefix}row_{vectors}({_ROW}{span})"):
         for run in pieces:
             call = f"{names[run.taps]}(x, h, {{column}}, w, bias, y + {{at}} * LANES, {_ROW_CALL});"
             _over_run(plan, text, run, call)
+
+
+def _is_cut(plan: Plan) -> bool:
+    """Whether blocks are narrower than rows."""
+    return row_tiles(plan.shape.columns, plan.blocking)[0] > 1
 
 
 def _over_run(plan: Plan, text: Text, run: Run, call: str) -> None:
     columns = plan.shape.columns
     if run.count == 1:
         column = run.start * columns.stride - columns.before + first_column(columns, run)
-        text.line(call.format(column=column, at=run.start))
-        text.line("ahead += step * (r1 - r0) * channels;")
+        here = f"if (q0 <= {run.start} && {run.start} < q1)"
+        with text.block(here) if _is_cut(plan) else nullcontext():
+            text.line(call.format(column=column, at=run.start))
+            text.line("ahead += step * (r1 - r0) * channels;")
         return
-    stop = run.start + run.count * run.width
-    with text.block(f"for (long q = {run.start}; q < {stop}; q += {run.width})"):
+    start, stop = str(run.start), str(run.start + run.count * run.width)
+    if _is_cut(plan):  # blocks begin at tiles, as runs do
+        start, stop = f"q0 > {start} ? q0 : {start}", f"(q1 < {stop} ? q1 : {stop})"
+    with text.block(f"for (long q = {start}; q < {stop}; q += {run.width})"):
         before = columns.before - first_column(columns, run)
         text.line(call.format(column=_column("q", columns.stride, before), at="q"))
         text.line("ahead += step * (r1 - r0) * channels;")
@@ -292,14 +304,15 @@ def _emit_block(plan: Plan, text: Text) -> None:
     filters = layout.elements * shape.taps
     image, out_plane = layout.image_plane * layout.in_lanes, layout.output_plane
     text.line("/* Rows [p0, p1) of the output channels of group k of image n, group g. */")
-    chunk = "long c, " if blocking.chunks_outside else ""
+    chunk = "" if blocking.chunks_inside else "long c, "
+    span = "long q0, long q1, " if _is_cut(plan) else ""
     with text.block(
-        f"static void {plan.prefix}block(long n, long g, {chunk}long p0, long p1, long k, "
+        f"static void {plan.prefix}block(long n, long g, {chunk}long p0, long p1, {span}long k, "
         "const element *restrict image, const element *restrict weights, element *restrict output)"
     ):
         text.line(f"const long vectors = {_vectors_of(groups, blocking.vectors)};")
         text.line(f"const long kb = k * {blocking.vectors};")
-        if not blocking.chunks_outside:
+        if not blocking.chunk_major:
             text.line(
                 f"const element *w = weights + (g * {layout.out_blocks} + kb) * {filters}L * LANES;"
             )
@@ -312,13 +325,13 @@ def _emit_block(plan: Plan, text: Text) -> None:
         text.line(
             f"element *y = output + ({number} * {layout.out_blocks} + kb) * {out_plane}L * LANES;"
         )
-        with nullcontext() if blocking.chunks_outside else text.block(_chunk_loop(plan)):
+        with text.block(_chunk_loop(plan)) if blocking.chunks_inside else nullcontext():
             rest = f"{layout.elements} - c"
             text.line(
                 f"const long channels = {rest} < {blocking.chunk} ? {rest} : {blocking.chunk};"
             )
             text.line(f"const int first = c == 0, last = c + channels == {layout.elements};")
-            if blocking.chunks_outside:
+            if blocking.chunk_major:
                 before = f"(g * {layout.elements} + c) * {layout.out_blocks} + kb * channels"
                 text.line(f"const element *wc = weights + ({before}) * {shape.taps}L * LANES;")
             else:
@@ -354,12 +367,15 @@ def _prefetch_start(plan: Plan, text: Text) -> None:
 
 def _weights_follow(plan: Plan) -> str:
     """In C: whether the weights behind a block's are those that are read after them."""
-    blocking, rows = plan.blocking, plan.shape.rows.places
-    if not blocking.chunks_outside:
+    blocking, rows, columns = plan.blocking, plan.shape.rows.places, plan.shape.columns.places
+    if blocking.chunks_inside:
         return "!last"
     groups = sum(count for count, _ in vector_groups(plan.layout, blocking))
-    last_rows = blocking.channels_outside and blocking.rows < rows
-    return f"k + 1 < {groups}" + (f" && p1 == {rows}" if last_rows else "")
+    follow = f"k + 1 < {groups}" if blocking.chunk_major else "!last"
+    if blocking.order.endswith("P"):  # they serve all blocks of places first
+        follow += f" && p1 == {rows}" if blocking.rows < rows else ""
+        follow += f" && q1 == {columns}" if _is_cut(plan) else ""
+    return follow
 
 
 def _row_of_block(plan: Plan, text: Text, widths: list[int]) -> None:
@@ -372,6 +388,7 @@ def _row_of_block(plan: Plan, text: Text, widths: list[int]) -> None:
     text.line(f"const long r1 = {high};")
     text.line(f"const long step = ahead < stop ? {PREFETCHED} : 0;")
     row = f"xc, h, wc, bias, y + p * {plan.shape.columns.places} * LANES, {_ROW_CALL}"
+    row += ", q0, q1" if _is_cut(plan) else ""
     for place, vectors in enumerate(widths):
         if place + 1 < len(widths):
             text.open(f"if (vectors == {vectors})")
@@ -380,23 +397,31 @@ def _row_of_block(plan: Plan, text: Text, widths: list[int]) -> None:
         text.line(f"{plan.prefix}row_{vectors}({row});")
         if len(widths) > 1:
             text.close()
-    tiles = -(-plan.shape.columns.places // plan.blocking.width)
+    _, tiles = row_tiles(plan.shape.columns, plan.blocking)
     text.line(f"ahead += step * (r1 - r0) * channels * {tiles};")
 
 
 def block_calls(plan: Plan) -> Iterator[str]:
     """The outer loops, outermost first, as C; the last line is the call inside them."""
-    layout, blocking, rows = plan.layout, plan.blocking, plan.shape.rows
-    blocks = -(-rows.places // blocking.rows)
+    layout, blocking = plan.layout, plan.blocking
+    rows, columns = plan.shape.rows.places, plan.shape.columns.places
+    across, tiles = row_tiles(plan.shape.columns, blocking)
     groups = sum(count for count, _ in vector_groups(layout, blocking))
-    inner = [f"for (long k = 0; k < {groups}; k++)", f"for (long b = 0; b < {blocks}; b++)"]
+    places = [f"for (long b = 0; b < {-(-rows // blocking.rows)}; b++)"]
+    places += [f"for (long d = 0; d < {across}; d++)"] if across > 1 else []
+    chunks = [] if blocking.chunks_inside else [_chunk_loop(plan)]
+    loops = {"K": [f"for (long k = 0; k < {groups}; k++)"], "P": places, "C": chunks}
     yield f"for (long n = 0; n < {plan.shape.batch}; n++)"
     yield f"for (long g = 0; g < {layout.groups}; g++)"
-    if blocking.chunks_outside:
-        yield _chunk_loop(plan)
-    yield from inner if blocking.channels_outside else reversed(inner)
-    stop = f"b * {blocking.rows} + {blocking.rows}"
-    stop = f"{stop} < {rows.places} ? {stop} : {rows.places}"
-    chunk = "c, " if blocking.chunks_outside else ""
-    rows_of = f"b * {blocking.rows}, {stop}"
-    yield f"{plan.prefix}block(n, g, {chunk}{rows_of}, k, image, weights, output);"
+    for letter in blocking.order:
+        yield from loops[letter]
+    span = _part("b", blocking.rows, rows)
+    span += f", {_part('d', tiles * blocking.width, columns)}" if across > 1 else ""
+    chunk = "" if blocking.chunks_inside else "c, "
+    yield f"{plan.prefix}block(n, g, {chunk}{span}, k, image, weights, output);"
+
+
+def _part(number: str, size: int, whole: int) -> str:
+    """In C: from where to where a part goes; the last one may be smaller."""
+    stop = f"{number} * {size} + {size}"
+    return f"{number} * {size}, {stop} < {whole} ? {stop} : {whole}"

@@ -99,7 +99,7 @@ def generate(  # noqa: PLR0913
         relu: results below 0 become 0.
         pool: what pooling does: `sum`, `average` (of what is no padding) or `max`.
         threads: cores that share the work.
-        objective: `time`, or `accesses` for the fewest lines fetched from L2.
+        objective: `time`, or `accesses` for the fewest lines fetched into all caches together.
 
     Raises: `InputError` for what is not supported, or a layer of absurd size.
 

@@ -189,12 +189,13 @@ def _layer(made: GeneratedNetwork, step: KernelStep) -> dict[str, Any]:
             "width": blocking.width,
             "chunk": blocking.chunk,
             "rows": blocking.rows,
-            "channels_outside": blocking.channels_outside,
-            "chunks_outside": blocking.chunks_outside,
+            "tiles": blocking.tiles,
+            "order": list(blocking.order),
             "threads": blocking.threads,
         },
         "accesses": {
             "geometry": made.cpu.geometry,
             "predicted": by_level([part.total_lines for part in choice.traffic.caches]),
+            "expected": by_level(choice.expected),
         },
     }

@@ -91,14 +91,15 @@ def _layer(cpu: Cpu, program: LayerProgram) -> dict[str, Any]:
             "width": blocking.width,
             "chunk": blocking.chunk,
             "rows": blocking.rows,
-            "channels_outside": blocking.channels_outside,
-            "chunks_outside": blocking.chunks_outside,
+            "tiles": blocking.tiles,
+            "order": list(blocking.order),
             "threads": blocking.threads,
         },
         "library": None if program.library is None else str(program.library),
         "accesses": {
             "geometry": cpu.geometry,
             "predicted": by_level([part.total_lines for part in traffic.caches]),
+            "expected": by_level(made.choice.expected),
         },
     }
     if program.accesses:

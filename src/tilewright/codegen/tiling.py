@@ -32,8 +32,9 @@ class Blocking:
         width: pixels of a row in a register tile.
         chunk: input elements (pairs of channels for int8) summed before the next row.
         rows: of a block; blocks are the outer loops.
-        channels_outside: blocks of output channels stand outside of blocks of rows.
-        chunks_outside: chunks of input elements stand outside of both; sums come back for each.
+        order: of the outer loops, outermost first: blocks of output channels `K`, of places `P`,
+            chunks `C`. Unless chunks stand last, sums come back for each of them.
+        tiles: register tiles of a block, side by side; 0 if its rows are whole.
         threads: that share the blocks.
     """
 
@@ -41,9 +42,19 @@ class Blocking:
     width: int
     chunk: int
     rows: int
-    channels_outside: bool = True
-    chunks_outside: bool = False
+    order: str = "KPC"
+    tiles: int = 0
     threads: int = 1
+
+    @property
+    def chunks_inside(self) -> bool:
+        """Whether all chunks of a block are summed before the next block."""
+        return self.order.endswith("C")
+
+    @property
+    def chunk_major(self) -> bool:
+        """Whether weights are read chunk by chunk, each for all output channels."""
+        return self.order.index("C") < self.order.index("K")
 
 
 def plane_pixels(pixels: int, lanes: int) -> int:
@@ -204,6 +215,17 @@ def is_unrolled(axis: Window, width: int, per_tap: int) -> bool:
     """Whether the taps of a tile are written out; `per_tap` is what one of them costs."""
     patterns = {run.taps for run in runs(axis, width)}
     return axis.taps * width * per_tap <= MOST_UNROLLED and len(patterns) <= MOST_PATTERNS
+
+
+def row_tiles(axis: Window, blocking: Blocking) -> tuple[int, int]:
+    """How a row of places is cut: (blocks of tiles, register tiles of each).
+
+    >>> row_tiles(Window(56, 56, 3, 1, 1, 1), Blocking(2, 4, 32, 14, tiles=4))
+    (4, 4)
+    """
+    tiles = -(-axis.places // blocking.width)
+    some = min(blocking.tiles or tiles, tiles)
+    return -(-tiles // some), some
 
 
 def vector_groups(layout: Layout, blocking: Blocking) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tilewright.codegen.cpu import Cache, Cpu
 from tilewright.codegen.shape import Shape, Window
-from tilewright.codegen.tiling import Layout, Plan
+from tilewright.codegen.tiling import Layout, Plan, row_tiles
 from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop
 from tilewright.ir.mapping import Mapping as Nest
@@ -25,7 +25,7 @@ SHARE = 0.85
 is fetched ahead; where this number comes from is written in `docs/compile.md`."""
 
 ELEMENT_BYTES = 4
-_DIMS_OF = {"I": "NGCPQRS", "W": "GKCRS", "O": "NGKPQ"}
+OPERAND_DIMS = {"I": "NGCPQRS", "W": "GKCRS", "O": "NGKPQ"}
 _DIMS = ("N", "G", "K", "C", "P", "Q", "R", "S")
 
 
@@ -120,22 +120,21 @@ def nest_of(plan: Plan) -> LoopNest:
     shape, layout, blocking = plan.shape, plan.layout, plan.blocking
     rows, columns = shape.rows, shape.columns
     blocks = -(-rows.places // blocking.rows)
-    tiles = -(-columns.places // blocking.width)
     if shape.per_channel:
+        tiles = -(-columns.places // blocking.width)
         outer = [("N", shape.batch), ("G", layout.out_blocks), ("P", blocks), ("P", blocking.rows)]
         inner = (("R", rows.taps), ("S", columns.taps))
         pixels = (("Q", blocking.width),)
         return LoopNest((*outer, ("Q", tiles)), inner, pixels, ("G", layout.lanes))
     vectors = -(-layout.out_blocks // blocking.vectors)
-    around = [("K", vectors), ("P", blocks)]
-    around = around if blocking.channels_outside else around[::-1]
+    across, tiles = row_tiles(columns, blocking)
+    chunks = -(-layout.elements // blocking.chunk)
+    blocks_of = {"K": [("K", vectors)], "P": [("P", blocks), ("Q", across)], "C": [("C", chunks)]}
     chunk_blocks = -(-blocking.chunk // layout.in_lanes)
-    chunks = ("C", -(-layout.elements // blocking.chunk))
-    around = [chunks, *around] if blocking.chunks_outside else [*around, chunks]
     outer = [
         ("N", shape.batch),
         ("G", layout.groups),
-        *around,
+        *(loop for letter in blocking.order for loop in blocks_of[letter]),
         ("P", blocking.rows),
         ("Q", tiles),
     ]
@@ -151,8 +150,7 @@ def nest_of(plan: Plan) -> LoopNest:
 
 def tile_lines(shape: Shape, layout: Layout, span: Mapping[str, int], line: int) -> dict[str, int]:
     """Lines of each operand's tile; `span` is what each dim spans inside it."""
-    size = dict(zip(_DIMS, _dim_sizes(shape, layout), strict=True))
-    t = {dim: min(span.get(dim, 1), size[dim]) for dim in _DIMS}
+    t = clipped_span(shape, layout, span)
     rows = _touched(shape.rows, t["P"], t["R"])
     lanes = layout.lanes
     channels = t["G"] if shape.per_channel else t["C"]
@@ -168,6 +166,12 @@ def tile_lines(shape: Shape, layout: Layout, span: Mapping[str, int], line: int)
         filters *= 1 if shape.per_channel else t["C"]
         lines["W"] = -(-filters * ELEMENT_BYTES // line)
     return lines
+
+
+def clipped_span(shape: Shape, layout: Layout, span: Mapping[str, int]) -> dict[str, int]:
+    """What each dim spans inside a tile, no more than there is."""
+    sizes = _dim_sizes(shape, layout)
+    return {dim: min(span.get(dim, 1), size) for dim, size in zip(_DIMS, sizes, strict=True)}
 
 
 def _dim_sizes(shape: Shape, layout: Layout) -> tuple[int, ...]:
@@ -209,12 +213,14 @@ class Residence:
 def reside(plan: Plan, cpu: Cpu) -> Residence:
     """For each cache, the outermost loop inside which everything fits its share."""
     nest, depths, tiles = nest_of(plan), list[int](), list[tuple[int, bool]]()
+    held = {line: _tile_bytes(plan, nest, line) for line in {c.line_bytes for c in cpu.caches}}
+    deepest = len(nest.outer)
     for cache in cpu.caches:
-        room = usable_bytes(cache, plan.blocking.threads)
-        deepest = depths[-1] if depths else len(nest.outer)
-        depth, used = _outermost(plan, nest, cache, room, deepest)
-        depths.append(depth)
-        tiles.append((used, used <= room))
+        room, used = usable_bytes(cache, plan.blocking.threads), held[cache.line_bytes]
+        fitting = (depth for depth in range(deepest) if used[depth] <= room)
+        deepest = next(fitting, deepest)
+        depths.append(deepest)
+        tiles.append((used[deepest], used[deepest] <= room))
     return Residence(tuple(depths), tuple(tiles))
 
 
@@ -250,17 +256,23 @@ def estimate(plan: Plan, cpu: Cpu) -> tuple[int, ...]:
     residence, nest = reside(plan, cpu), nest_of(plan)
     streams = residence.streams(plan.shape)
     return tuple(
-        _estimated_lines(plan, nest, depth, cache, passing=level < streams)
+        lines_held_inside(plan, nest, depth, cache, passing=level < streams)
         for level, (depth, cache) in enumerate(zip(residence.depths, cpu.caches, strict=True))
     )
 
 
-def _estimated_lines(plan: Plan, nest: LoopNest, depth: int, cache: Cache, *, passing: bool) -> int:
+def lines_held_inside(
+    plan: Plan, nest: LoopNest, depth: int, cache: Cache, *, passing: bool = False
+) -> int:
+    """Lines that a cache fetches which keeps what is inside so many loops; see `estimate`.
+
+    With `passing` not even what a register tile reads of weights and image: for every tile anew.
+    """
     inside = [*nest.outer[depth:], *nest.inner, *nest.unrolled, nest.lanes]
     sizes: dict[str, int] = dict(zip(_DIMS, _dim_sizes(plan.shape, plan.layout), strict=True))
     sizes["K"] = plan.layout.out_blocks * plan.layout.lanes
     total = 0.0
-    for name, dims in _DIMS_OF.items():
+    for name, dims in OPERAND_DIMS.items():
         if name == "W" and plan.shape.pool:
             continue
         around, within = list(nest.outer[:depth]), inside
@@ -291,22 +303,29 @@ def _present(
 
 def usable_bytes(cache: Cache, threads: int) -> int:
     """What the tiles of one core may take of a cache."""
-    cores = min(max(threads, 1), cache.sharers)
-    return int(cache.capacity_bytes * SHARE) // cores
+    return int(cache.capacity_bytes * SHARE) // sharing_cores(cache, threads)
 
 
-def _outermost(
-    plan: Plan, nest: LoopNest, cache: Cache, room: int, deepest: int
-) -> tuple[int, int]:
-    """How many loops stand outside the largest tile that fits, and its bytes."""
-    used = 0
-    for depth in range(deepest + 1):
-        span = _span([*nest.outer[depth:], *nest.inner, *nest.unrolled, nest.lanes])
-        lines = tile_lines(plan.shape, plan.layout, span, cache.line_bytes)
-        used = sum(lines.values()) * cache.line_bytes
-        if used <= room:
-            return depth, used
-    return deepest, used
+def sharing_cores(cache: Cache, threads: int) -> int:
+    """Threads that run on cores with this one cache."""
+    return min(max(threads, 1), cache.sharers)
+
+
+def span_inside(nest: LoopNest, depth: int) -> dict[str, int]:
+    """What each dim spans inside so many of the outer loops."""
+    return _span([*nest.outer[depth:], *nest.inner, *nest.unrolled, nest.lanes])
+
+
+def _tile_bytes(plan: Plan, nest: LoopNest, line: int) -> list[int]:
+    """What the tiles of all operands take, in whole lines, inside each number of outer loops."""
+    found: list[int] = []
+    for depth in range(len(nest.outer) + 1):
+        if depth and nest.outer[depth - 1][1] == 1:
+            found.append(found[-1])
+            continue
+        lines = tile_lines(plan.shape, plan.layout, span_inside(nest, depth), line)
+        found.append(sum(lines.values()) * line)
+    return found
 
 
 def _span(loops: Sequence[tuple[str, int]]) -> dict[str, int]:
