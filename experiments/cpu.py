@@ -325,7 +325,8 @@ def page(rows: Sequence[Row], found: list[tuple[float, float]], layers: Sequence
         "*Predicted* is what the mapping at the program's head fetches: a rule of thumb says what",
         "a cache holds, which misses most where a tile comes near it (AlexNet's conv1, made for",
         "time, fetches 2.5 times what is predicted). *Expected* looks at each set, and errs up, as",
-        "a set that holds one line too many is taken to lose all of its lines.",
+        "a set that holds one line too many is taken to lose all of its lines. callgrind's program",
+        "has its arrays at other places, and so in other sets.",
     ]
     if not found:
         return "\n".join(lines) + "\n"
