@@ -13,6 +13,7 @@ import numpy as np
 
 from tilewright.ir.hardware import Level
 from tilewright.ir.workload import Operand
+from tilewright.mapper.copies import Floats, Spread, spread_of
 from tilewright.mapper.result import Objective
 from tilewright.mapper.sharing import Demand, least_joint_pj, list_unrollings, shape_of
 from tilewright.mapspace.space import Mapspace
@@ -120,16 +121,56 @@ class _Floor:
         if unrollings is None:
             return self.joint_by_prices(by_cycles=by_cycles)
         cycles = np.maximum(unrollings.steps, self.cycles())
-        fixed = self.fixed_pj + self.leak_pj * cycles
-        times = cycles if by_cycles else np.ones(1)
-        best = math.inf
-        for between, alone, demands in self.choices():
-            least = between + alone + fixed
-            if (least * times).min() >= best:
-                continue  # even if every operand shares as much as the networks reach
-            moved = sum(d.pj(unrollings.shares[:, o]) for o, d in enumerate(demands))
-            best = min(best, float(((between + moved + fixed) * times).min()))
-        return best * _BELOW
+        pj = self.fixed_pj + self.leak_pj * cycles
+        for place, operand in enumerate(self.workload.operands):
+            spread = spread_of(operand, self.workload, unrollings.extents, unrollings.dims)
+            shares = unrollings.shares[:, place]
+            ways = [self.way_pj(operand, path, spread, shares) for path in self.paths(operand)]
+            pj = pj + np.min(ways, axis=0)
+        return float((pj * (cycles if by_cycles else 1.0)).min()) * _BELOW
+
+    def way_pj(
+        self, operand: Operand, path: tuple[int, ...], spread: Spread, shares: Floats
+    ) -> Floats:
+        """The least energy of an operand that some levels keep, by way to unroll dims."""
+        innermost = path[-1]
+        fans = [level.fanout for level in self.hardware.levels]
+        if len(path) == 1 or any(fan.copies > 1 for fan in fans[innermost:]):
+            return self.path_pj(operand, path) + self.demand(operand, innermost).pj(shares)
+        outer = path[-2]
+        is_output = operand == self.workload.output
+        reach = math.prod(
+            fan.copies
+            for fan in fans[outer:innermost]
+            if (fan.reduction if is_output else fan.multicast)
+        )
+        words = operand_words(operand, self.workload)
+        sent = np.maximum(1.0, spread.least / np.minimum(spread.together, reach))
+        pj = self.path_pj(operand, path[:-1]) + words * sent * self.sent_pj(operand, outer)
+        if is_output:
+            return pj + self.sums_pj(operand, innermost, words * spread.most)
+        level, touches = self.hardware.levels[innermost], operand_touches(operand, self.workload)
+        filled = words * spread.least * (level.write_pj or 0.0)
+        read = touches * (level.read_pj or 0.0)
+        return pj + (filled + read) * operand.bits / level.word_bits
+
+    def sent_pj(self, operand: Operand, index: int) -> float:
+        """The energy of a word that a level sends inwards, or, of the output, receives."""
+        level = self.hardware.levels[index]
+        if operand == self.workload.output:
+            return self.finished_bits * _update_pj(level)
+        return operand.bits * (level.read_pj or 0.0) / level.word_bits
+
+    def sums_pj(self, output: Operand, index: int, places: Floats) -> Floats:
+        """What a level that serves single MACs takes for the output, but for what it is filled.
+
+        What the first update of a word does not read is drained later.
+        """
+        level, bits = self.hardware.levels[index], self.workload.psum_bits
+        touches = operand_touches(output, self.workload)
+        read_pj = (level.read_pj or 0.0) / level.word_bits
+        again = np.maximum(0.0, touches - places) * (bits - self.finished_bits)
+        return touches * bits * _update_pj(level) + (touches * self.finished_bits + again) * read_pj
 
     def joint_by_prices(self, *, by_cycles: bool) -> float:
         """The same for arrays with more ways than are listed."""
