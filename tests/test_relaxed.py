@@ -15,18 +15,30 @@ from test_optimal import RELAXED
 from tiny_spaces import Kind, random_space
 
 from tilewright import zoo
-from tilewright.ir.hardware import Fanout, Hardware, Level
+from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
+from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Operand, Workload, conv2d, einsum
 from tilewright.mapper import floor, sharing
 from tilewright.mapper.copies import Spread, spread_of
-from tilewright.mapper.layer import find_mapping
+from tilewright.mapper.layer import UNEVEN_SECONDS, find_mapping
 from tilewright.mapper.result import Objective, Status
-from tilewright.mapper.search import search_mapping
+from tilewright.mapper.search import EVALUATIONS, search_mapping
 from tilewright.mapper.sharing import Demand, least_joint_pj, list_unrollings, shape_of
+from tilewright.mapspace.draft import neighbour, random_draft, to_draft, to_mapping
+from tilewright.mapspace.space import Mapspace
 from tilewright.model.evaluate import make_evaluator
 from tilewright.model.limit import operand_words
 
 SMALL = conv2d("small", K=8, C=4, P=6, Q=6, R=3, S=1)
+GENERIC = Hardware(
+    "generic",
+    (
+        Level("DRAM", word_bits=16, read_pj=200, write_pj=200, bandwidth=4),
+        Level("GLB", 2**20, word_bits=16, read_pj=6, write_pj=6, fanout=Fanout(16, 16)),
+        Level("RF", 4096, word_bits=16, read_pj=1, write_pj=1),
+    ),
+    Compute(pj=1),
+)
 LAYER = conv2d("layer", K=64, C=32, P=14, Q=14, R=3, S=3, padding=1)
 
 
@@ -144,6 +156,39 @@ def test_too_many_copies_are_seen(
 
     monkeypatch.setattr(floor, "spread_of", with_fault)
     assert any(_undercut(kind, seed) for kind in FANS for seed in range(10, 40))
+
+
+def _all_again(self: Any, operand: Operand, path: tuple[int, ...], spread: Spread) -> object:
+    """Even what a memory has room for."""
+    return float(operand_words(operand, self.workload)) * np.ones(len(spread.least))
+
+
+def _always(self: Any) -> set[frozenset[int]]:
+    """Even where the outermost loop indexes the operand."""
+    return {frozenset(range(len(self.workload.operands)))}
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [("again_words", _all_again), ("passed_again", _always)]
+)
+def test_too_many_rounds_are_seen(
+    name: str, fault: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words pass the outermost edge again that some mapping keeps on the chip."""
+    monkeypatch.setattr(floor._Floor, name, fault)
+    assert any(_undercut(kind, seed) for kind in FANS for seed in range(10, 40))
+
+
+def test_what_does_not_fit_on_the_chip_passes_again() -> None:
+    """The best mapping of a product whose operands all exceed the only buffer, met exactly."""
+    work = einsum("mm", "Z[M,N] += A[M,K] * B[K,N]", {"M": 4, "N": 4, "K": 4})
+    chip = Hardware(
+        "chip", (Level("DRAM", read_pj=64), Level("GLB", 14 * 16, keeps=frozenset("ABZ")))
+    )
+    best = count_and_best(Space(work, chip, uneven=True))[1][Objective.ENERGY].key[0]
+    least = floor.least_of(make_evaluator(work, chip), Objective.ENERGY)
+    assert 2 * 16 * 64 < least <= best  # inputs once
+    assert floor.meets(best, least)
 
 
 def test_first_updates_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,3 +313,56 @@ def _undercut(kind: Kind, seed: int, *, ordered: bool = True) -> list[Objective]
     for goal, bound in least.items() if ordered else ():
         assert floor.least_of(evaluator, goal, joint=False) <= bound * (1 + 1e-12)
     return [goal for goal, found in best.items() if found.key[0] < least[goal]]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_mapping_is_found_in_its_draft(seed: int) -> None:
+    """Steps begin at mappings that are known: what a draft says is what was written."""
+    space = Mapspace(SMALL, zoo.eyeriss(), imperfect=True, uneven=True)
+    random = Random(seed)
+    draft = random_draft(space, random)
+    for _ in range(20):
+        draft = neighbour(draft, space, random)
+    mapping = to_mapping(draft, space)
+    found = to_draft(mapping, space)
+    assert found is not None
+    assert _sorted(to_mapping(found, space)) == _sorted(mapping)
+    doubled = Mapping((Block("DRAM", ("W", "I", "O"), (Loop("K", 2), Loop("K", 4))),))
+    assert to_draft(doubled, space) is None
+
+
+def _sorted(mapping: Mapping) -> list[Block]:
+    """The blocks, unrolled loops in any order."""
+    return [
+        replace(block, spatial=tuple(sorted(block.spatial, key=str))) for block in mapping.blocks
+    ]
+
+
+def test_a_known_mapping_is_improved_until_it_is_enough() -> None:
+    layer = zoo.load_network("resnet18").layer("layer2.0.downsample")
+    even = find_mapping(layer, GENERIC, objective="edp").cost
+    assert even is not None
+    least = floor.least_of(make_evaluator(layer, GENERIC), Objective.EDP)
+    assert even.edp > least * (1 + 1e-6)
+    near = search_mapping(
+        layer,
+        GENERIC,
+        objective="edp",
+        imperfect=True,
+        uneven=True,
+        starts=[even.mapping],
+        enough=least * (1 + 1e-9),
+    )
+    assert near.cost is not None
+    assert near.cost.edp < even.edp
+    assert (near.cost.edp <= least * (1 + 1e-9)) == (near.evaluated < EVALUATIONS)
+
+
+@pytest.mark.parametrize("objective", ["energy", "edp"])
+def test_no_search_is_needed_where_an_even_mapping_meets_the_bound(objective: str) -> None:
+    layer = zoo.load_network("resnet18").layer("layer4.0.downsample")
+    found = find_mapping(layer, GENERIC, objective=objective, imperfect=True, uneven=True)
+    assert found.cost is not None
+    assert found.status is Status.OPTIMAL
+    assert found.lower_bound == found.objective.of(found.cost)
+    assert found.seconds < UNEVEN_SECONDS / 4

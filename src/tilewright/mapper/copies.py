@@ -1,7 +1,7 @@
 """How many copies of an operand's words there are where every MAC has a memory of its own.
 
 Owns: `spread_of`: by way to unroll dims, in how many of these memories a word is needed, and how
-many of them can be served at once; and the noun `Spread`.
+many of them can be served at once; `ends_meet`; and the noun `Spread`.
 
 A dim that indexes an operand splits its words, one that does not copies them, and of the two dims
 of a rank each copies what the windows of the other have in common. The proof stands in
@@ -13,6 +13,7 @@ Non-goals: ways to unroll dims (`mapper/sharing.py`), what words cost (`mapper/f
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +36,13 @@ class Spread:
         least: memories in which a word is touched ever, at least, on average.
         most: the same, at most.
         together: memories at most that hold the same tile in a step, if it holds any word.
+        distinct: memories at most that touch other words than each other.
     """
 
     least: Floats
     most: Floats
     together: Floats
+    distinct: Floats
 
 
 def spread_of(
@@ -62,17 +65,21 @@ def spread_of(
     ([2.0, 1.5, 2.25, 2.25], [2.0, 1.0, 1.0, 3.0])
     """
     at = {dim: column for column, dim in enumerate(dims)}
-    copied = np.ones(len(extents))
-    longest = np.ones(len(extents))
+    sliding = {term.dim for rank in operand.ranks for term in rank.terms if len(rank.terms) > 1}
+    copied, most, distinct = (np.ones(len(extents)) for _ in range(3))
     for dim, column in at.items():
-        if dim not in operand.dims:
-            copied *= extents[:, column]
-            longest *= _longest(workload.sizes[dim], extents[:, column])
+        extent = extents[:, column]
+        longest = extent if dim in sliding else _longest(workload.sizes[dim], extent)
+        if dim in operand.dims:
+            distinct *= longest
+        else:
+            copied *= extent
+            most *= longest
     terms = [term.dim for rank in operand.ranks for term in rank.terms]
-    least = most = together = np.ones(len(extents))
+    least = together = np.ones(len(extents))
     if len(terms) > len(set(terms)):  # ranks that move together: words are no product
-        every = extents.prod(axis=1).astype(float)
-        return Spread(least, every, every)
+        every = most * distinct
+        return Spread(least, every, every, distinct)
     for rank in operand.ranks:
         long = [at[term.dim] for term in rank.terms if term.dim in at]
         if len(long) < 2:
@@ -83,7 +90,7 @@ def spread_of(
             least = least * np.maximum(_windows(workload, rank, a, b) / of_rank, 1.0)
         most = most * (a * b)
         together = together * (a * b if _may_coincide(workload, rank) else np.minimum(a, b))
-    return Spread(least * copied, most * longest, together * copied)
+    return Spread(least * copied, most, together * copied, distinct)
 
 
 def _longest(size: int, extents: Integers) -> Integers:
@@ -123,6 +130,36 @@ def _may_coincide(workload: Workload, rank: Rank) -> bool:
         for tile_a in range(1, sizes[0] + 1)
         for tile_b in range(1, sizes[1] + 1)
     )
+
+
+def ends_meet(operand: Operand, workload: Workload) -> bool:
+    """Whether padding may make the first of some tiles and the last, at another place, equal.
+
+    >>> from tilewright.ir.workload import conv2d
+    >>> layer = conv2d("c", K=4, C=1, P=6, Q=1, R=3, S=1, padding=(1, 0))
+    >>> ends_meet(layer.operand("I"), layer)
+    False
+    """
+    return any(
+        _ends_meet(rank, workload.sizes)
+        for rank in operand.ranks
+        if rank.data is not None and len(rank.terms) > 1
+    )
+
+
+def _ends_meet(rank: Rank, sizes: dict[str, int]) -> bool:
+    steps, real = tuple(term.coefficient for term in rank.terms), data_bits(rank)
+    lengths = [sizes[term.dim] for term in rank.terms]
+    if math.prod(lengths) > _MOST_TILES:
+        return True
+    for tile in product(*(range(1, length + 1) for length in lengths)):
+        bases = [(length - 1) // side * side for length, side in zip(lengths, tile, strict=True)]
+        rest = tuple(length - base for length, base in zip(lengths, bases, strict=True))
+        shift = sum(step * base for step, base in zip(steps, bases, strict=True))
+        first = touched(steps, tile, False) & real
+        if shift and first and first == touched(steps, rest, False) << shift & real:
+            return True
+    return False
 
 
 def _coincide(

@@ -13,7 +13,7 @@ import numpy as np
 
 from tilewright.ir.hardware import Level
 from tilewright.ir.workload import Operand
-from tilewright.mapper.copies import Floats, Spread, spread_of
+from tilewright.mapper.copies import Floats, Spread, ends_meet, spread_of
 from tilewright.mapper.result import Objective
 from tilewright.mapper.sharing import Demand, least_joint_pj, list_unrollings, shape_of
 from tilewright.mapspace.space import Mapspace
@@ -122,37 +122,106 @@ class _Floor:
             return self.joint_by_prices(by_cycles=by_cycles)
         cycles = np.maximum(unrollings.steps, self.cycles())
         pj = self.fixed_pj + self.leak_pj * cycles
+        once: list[Floats] = []
+        again: list[Floats] = []
         for place, operand in enumerate(self.workload.operands):
             spread = spread_of(operand, self.workload, unrollings.extents, unrollings.dims)
-            shares = unrollings.shares[:, place]
-            ways = [self.way_pj(operand, path, spread, shares) for path in self.paths(operand)]
-            pj = pj + np.min(ways, axis=0)
+            shares, paths = unrollings.shares[:, place], list(self.paths(operand))
+            ways = [self.way_pj(operand, path, spread, shares) for path in paths]
+            once.append(np.min(ways, axis=0))
+            more = [self.again_pj(operand, path, spread) for path in paths]
+            again.append(np.min([a + b for a, b in zip(ways, more, strict=True)], axis=0))
+        least = [
+            np.sum([again[at] if at in passed else once[at] for at in range(len(once))], axis=0)
+            for passed in self.passed_again()
+        ]
+        pj = pj + np.min(least, axis=0)
         return float((pj * (cycles if by_cycles else 1.0)).min()) * _BELOW
+
+    def passed_again(self) -> set[frozenset[int]]:
+        """The places of operands that the outermost temporal loop does not index, by its dim.
+
+        None at all if every MAC may be done in one step.
+        """
+        found = {
+            frozenset(at for at, o in enumerate(self.workload.operands) if dim not in o.dims)
+            for dim, size in self.workload.sizes.items()
+            if size > 1
+        }
+        every = math.prod(self.workload.sizes.values())
+        return found | ({frozenset[int]()} if every <= self.hardware.mac_units else set())
+
+    def again_pj(self, operand: Operand, path: tuple[int, ...], spread: Spread) -> Floats:
+        """What words take that pass the outermost edge again, in every round of a loop.
+
+        The loop is the outermost one, and does not index the operand.
+        """
+        again = self.again_words(operand, path, spread)
+        if len(path) == 1:
+            return again
+        outer, inner = (self.hardware.levels[index] for index in path[:2])
+        read = (outer.read_pj or 0.0) / outer.word_bits
+        written = (inner.write_pj or 0.0) / inner.word_bits
+        if operand == self.workload.output:
+            drained = (inner.read_pj or 0.0) / inner.word_bits + _update_pj(outer)
+            return again * self.workload.psum_bits * (read + written + drained)
+        if self.is_own(path[-1]) and len(path) == 2:
+            words = operand_words(operand, self.workload)
+            sent = np.maximum(0.0, again - words * (self.sent(operand, path, spread) - 1))
+            filled = np.maximum(0.0, again - words * (spread.least - 1))
+            return (sent * read + filled * written) * operand.bits
+        return again * operand.bits * (read + written)
+
+    def again_words(self, operand: Operand, path: tuple[int, ...], spread: Spread) -> Floats:
+        """Words that no memory can have kept from one round of such a loop to the next."""
+        none = np.zeros(len(spread.distinct))
+        if len(path) == 1:
+            return none
+        index, level = path[1], self.hardware.levels[path[1]]
+        words, is_output = operand_words(operand, self.workload), operand == self.workload.output
+        partitioned = isinstance(level.capacity, tuple)
+        room = level.usable_bits(operand.name if partitioned else None)
+        if room is None:
+            return none
+        held = room // (self.finished_bits if is_output else operand.bits)
+        copies = self.hardware.instances(index)
+        if copies == 1 and not ends_meet(operand, self.workload):
+            return none + (words if words > held else 0)
+        if is_output:
+            return none
+        kept = held * (np.minimum(copies, spread.distinct) if self.is_own(index) else copies)
+        return np.maximum(0.0, words - kept) + none
+
+    def is_own(self, index: int) -> bool:
+        """Whether every instance of a level serves a single MAC."""
+        return all(level.fanout.copies == 1 for level in self.hardware.levels[index:])
 
     def way_pj(
         self, operand: Operand, path: tuple[int, ...], spread: Spread, shares: Floats
     ) -> Floats:
         """The least energy of an operand that some levels keep, by way to unroll dims."""
         innermost = path[-1]
-        fans = [level.fanout for level in self.hardware.levels]
-        if len(path) == 1 or any(fan.copies > 1 for fan in fans[innermost:]):
+        if len(path) == 1 or not self.is_own(innermost):
             return self.path_pj(operand, path) + self.demand(operand, innermost).pj(shares)
-        outer = path[-2]
-        is_output = operand == self.workload.output
-        reach = math.prod(
-            fan.copies
-            for fan in fans[outer:innermost]
-            if (fan.reduction if is_output else fan.multicast)
-        )
         words = operand_words(operand, self.workload)
-        sent = np.maximum(1.0, spread.least / np.minimum(spread.together, reach))
-        pj = self.path_pj(operand, path[:-1]) + words * sent * self.sent_pj(operand, outer)
-        if is_output:
-            return pj + self.sums_pj(operand, innermost, words * spread.most)
+        sent = words * self.sent(operand, path, spread) * self.sent_pj(operand, path[-2])
+        pj = self.path_pj(operand, path[:-1]) + sent
+        if operand == self.workload.output:
+            places = words * np.minimum(spread.most, self.hardware.mac_units)
+            return pj + self.sums_pj(operand, innermost, places)
         level, touches = self.hardware.levels[innermost], operand_touches(operand, self.workload)
         filled = words * spread.least * (level.write_pj or 0.0)
         read = touches * (level.read_pj or 0.0)
         return pj + (filled + read) * operand.bits / level.word_bits
+
+    def sent(self, operand: Operand, path: tuple[int, ...], spread: Spread) -> Floats:
+        """How often a word is sent to memories of single MACs at least, or to their parent."""
+        is_output = operand == self.workload.output
+        fans = [level.fanout for level in self.hardware.levels[path[-2] : path[-1]]]
+        reach = math.prod(
+            fan.copies for fan in fans if (fan.reduction if is_output else fan.multicast)
+        )
+        return np.maximum(1.0, spread.least / np.minimum(spread.together, reach))
 
     def sent_pj(self, operand: Operand, index: int) -> float:
         """The energy of a word that a level sends inwards, or, of the output, receives."""
