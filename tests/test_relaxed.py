@@ -158,7 +158,9 @@ def test_too_many_copies_are_seen(
     assert any(_undercut(kind, seed) for kind in FANS for seed in range(10, 40))
 
 
-def _all_again(self: Any, operand: Operand, path: tuple[int, ...], spread: Spread) -> object:
+def _all_again(
+    self: Any, operand: Operand, _: tuple[int, ...], spread: Spread, kept: Any
+) -> object:
     """Even what a memory has room for."""
     return float(operand_words(operand, self.workload)) * np.ones(len(spread.least))
 

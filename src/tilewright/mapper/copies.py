@@ -1,7 +1,7 @@
 """How many copies of an operand's words there are where every MAC has a memory of its own.
 
 Owns: `spread_of`: by way to unroll dims, in how many of these memories a word is needed, and how
-many of them can be served at once; `ends_meet`; and the noun `Spread`.
+many of them can be served at once; `tiles_meet`; and the noun `Spread`.
 
 A dim that indexes an operand splits its words, one that does not copies them, and of the two dims
 of a rank each copies what the windows of the other have in common. The proof stands in
@@ -11,6 +11,7 @@ Non-goals: ways to unroll dims (`mapper/sharing.py`), what words cost (`mapper/f
 """
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -37,12 +38,17 @@ class Spread:
         most: the same, at most.
         together: memories at most that hold the same tile in a step, if it holds any word.
         distinct: memories at most that touch other words than each other.
+        part: words at least that a memory touches in which the parts of all dims are as long as
+            they must be, if no dim takes more rounds than it must.
+        full: the share of the words that such memories touch, at least.
     """
 
     least: Floats
     most: Floats
     together: Floats
     distinct: Floats
+    part: Floats
+    full: Floats
 
 
 def spread_of(
@@ -65,38 +71,47 @@ def spread_of(
     ([2.0, 1.5, 2.25, 2.25], [2.0, 1.0, 1.0, 3.0])
     """
     at = {dim: column for column, dim in enumerate(dims)}
-    sliding = {term.dim for rank in operand.ranks for term in rank.terms if len(rank.terms) > 1}
-    copied, most, distinct = (np.ones(len(extents)) for _ in range(3))
+    copied, distinct, least, together, part, full = (np.ones(len(extents)) for _ in range(6))
     for dim, column in at.items():
-        extent = extents[:, column]
-        longest = extent if dim in sliding else _longest(workload.sizes[dim], extent)
         if dim in operand.dims:
-            distinct *= longest
+            distinct *= extents[:, column]
         else:
-            copied *= extent
-            most *= longest
-    terms = [term.dim for rank in operand.ranks for term in rank.terms]
-    least = together = np.ones(len(extents))
-    if len(terms) > len(set(terms)):  # ranks that move together: words are no product
-        every = most * distinct
-        return Spread(least, every, every, distinct)
+            copied *= extents[:, column]
     for rank in operand.ranks:
-        long = [at[term.dim] for term in rank.terms if term.dim in at]
-        if len(long) < 2:
-            continue
-        a, b = extents[:, long[0]], extents[:, long[1]]
-        of_rank = rank_words(rank, workload.sizes)
-        if of_rank:
-            least = least * np.maximum(_windows(workload, rank, a, b) / of_rank, 1.0)
-        most = most * (a * b)
-        together = together * (a * b if _may_coincide(workload, rank) else np.minimum(a, b))
-    return Spread(least * copied, most, together * copied, distinct)
+        long = [(workload.sizes[dim], extents[:, at[dim]]) for dim in _long(rank, at)]
+        padding = math.prod(size for size, _ in long) - real_pairs(rank, workload.sizes)
+        words = max(1, rank_words(rank, workload.sizes))
+        if len(long) == 2:
+            (_, a), (_, b) = long
+            least = least * np.maximum(_windows(workload, rank, a, b) / words, 1.0)
+            together = together * (a * b if tiles_meet(rank, workload) else np.minimum(a, b))
+        if long:
+            longest = [-(-size // extent) for size, extent in long]
+            in_full = [
+                (size - extent * (length - 1)) * length
+                for (size, extent), length in zip(long, longest, strict=True)
+            ]
+            part = part * np.maximum(sum(longest) - len(long) + 1 - padding, 0)
+            share = np.maximum(np.max(in_full, axis=0) - padding, 0) / words
+            evenly = math.prod(in_full) == math.prod(size for size, _ in long)
+            full = full * np.where(evenly, 1.0, share)
+    terms = [term.dim for rank in operand.ranks for term in rank.terms]
+    if len(terms) > len(set(terms)):  # ranks that move together: words are no product
+        none = np.zeros(len(extents))
+        return Spread(none + 1, copied * distinct, copied * distinct, distinct, none, none)
+    most = copied * np.prod([_pairs(rank, at, extents) for rank in operand.ranks], axis=0)
+    return Spread(least * copied, most, together * copied, distinct, part, full)
 
 
-def _longest(size: int, extents: Integers) -> Integers:
-    """The longest extents that leave a dim as many rounds as these."""
-    rounds = -(-size // extents)
-    return np.where(rounds > 1, (size - 1) // np.maximum(rounds - 1, 1), size)
+def _long(rank: Rank, at: dict[str, int]) -> list[str]:
+    """The dims of a rank that have a column."""
+    return [term.dim for term in rank.terms if term.dim in at]
+
+
+def _pairs(rank: Rank, at: dict[str, int], extents: Integers) -> Integers:
+    """The pairs of parts of a rank's two dims, 1 for a rank of one."""
+    columns = [at[dim] for dim in _long(rank, at)]
+    return extents[:, columns].prod(axis=1) if len(columns) > 1 else np.ones_like(extents[:, 0])
 
 
 def _windows(workload: Workload, rank: Rank, first: Integers, second: Integers) -> Floats:
@@ -116,63 +131,26 @@ def _windows(workload: Workload, rank: Rank, first: Integers, second: Integers) 
     return np.maximum(one, other).astype(float) - padding
 
 
-def _may_coincide(workload: Workload, rank: Rank) -> bool:
-    """Whether padding may make tiles at two places equal, one dim being at the same."""
-    if rank.data is None:
-        return False
-    a, b = (term for term in rank.terms if workload.sizes[term.dim] > 1)
-    sizes = workload.sizes[a.dim], workload.sizes[b.dim]
-    steps, real = (a.coefficient, b.coefficient), data_bits(rank)
-    if math.prod(sum(math.ceil(n / t) for t in range(1, n + 1)) for n in sizes) > _MOST_TILES:
-        return True
-    return any(
-        _coincide(sizes, steps, (tile_a, tile_b), real)
-        for tile_a in range(1, sizes[0] + 1)
-        for tile_b in range(1, sizes[1] + 1)
-    )
-
-
-def ends_meet(operand: Operand, workload: Workload) -> bool:
-    """Whether padding may make the first of some tiles and the last, at another place, equal.
+def tiles_meet(rank: Rank, workload: Workload) -> bool:
+    """Whether padding may make tiles of a size at two places equal.
 
     >>> from tilewright.ir.workload import conv2d
-    >>> layer = conv2d("c", K=4, C=1, P=6, Q=1, R=3, S=1, padding=(1, 0))
-    >>> ends_meet(layer.operand("I"), layer)
-    False
+    >>> short, long = (conv2d("c", K=1, C=1, P=p, Q=1, R=3, S=1, padding=(2, 0)) for p in (2, 6))
+    >>> [tiles_meet(layer.operand("I").ranks[2], layer) for layer in (short, long)]
+    [True, False]
     """
-    return any(
-        _ends_meet(rank, workload.sizes)
-        for rank in operand.ranks
-        if rank.data is not None and len(rank.terms) > 1
-    )
-
-
-def _ends_meet(rank: Rank, sizes: dict[str, int]) -> bool:
+    if rank.data is None or len(rank.terms) == 1:
+        return False
     steps, real = tuple(term.coefficient for term in rank.terms), data_bits(rank)
-    lengths = [sizes[term.dim] for term in rank.terms]
-    if math.prod(lengths) > _MOST_TILES:
+    lengths = [workload.sizes[term.dim] for term in rank.terms]
+    if math.prod(sum(math.ceil(n / t) for t in range(1, n + 1)) for n in lengths) > _MOST_TILES:
         return True
     for tile in product(*(range(1, length + 1) for length in lengths)):
-        bases = [(length - 1) // side * side for length, side in zip(lengths, tile, strict=True)]
-        rest = tuple(length - base for length, base in zip(lengths, bases, strict=True))
-        shift = sum(step * base for step, base in zip(steps, bases, strict=True))
-        first = touched(steps, tile, False) & real
-        if shift and first and first == touched(steps, rest, False) << shift & real:
-            return True
-    return False
-
-
-def _coincide(
-    sizes: tuple[int, int], steps: tuple[int, int], tile: tuple[int, int], real: int
-) -> bool:
-    """Whether two tiles of a size, one dim being at the same place, have the same words."""
-    seen: set[tuple[int, int, int]] = set()
-    for i in range(0, sizes[0], tile[0]):
-        for j in range(0, sizes[1], tile[1]):
-            lengths = min(tile[0], sizes[0] - i), min(tile[1], sizes[1] - j)
-            words = touched(steps, lengths, False) << (i * steps[0] + j * steps[1]) & real
-            places = (0, i, words), (1, j, words)
-            if words and not seen.isdisjoint(places):
+        seen: dict[int, int] = {}
+        for base in product(*map(range, [0] * len(tile), lengths, tile)):
+            sides = map(min, tile, map(operator.sub, lengths, base))
+            place = sum(map(operator.mul, steps, base))
+            words = touched(steps, tuple(sides), False) << place & real
+            if words and seen.setdefault(words, place) != place:
                 return True
-            seen.update(places)
     return False

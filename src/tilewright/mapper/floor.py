@@ -8,12 +8,13 @@ Non-goals: a bound of one choice of tiles or bypasses (`mapper/kernels.py`).
 import itertools
 import math
 from collections.abc import Iterator
+from enum import Enum
 
 import numpy as np
 
 from tilewright.ir.hardware import Level
 from tilewright.ir.workload import Operand
-from tilewright.mapper.copies import Floats, Spread, ends_meet, spread_of
+from tilewright.mapper.copies import Floats, Spread, spread_of, tiles_meet
 from tilewright.mapper.result import Objective
 from tilewright.mapper.sharing import Demand, least_joint_pj, list_unrollings, shape_of
 from tilewright.mapspace.space import Mapspace
@@ -54,6 +55,13 @@ def meets(value: float, bound: float) -> bool:
     (True, False)
     """
     return value <= bound * (1 + _ROUNDING)
+
+
+class Kept(Enum):
+    """What is known of the dims that index an operand: how evenly they are unrolled."""
+
+    FEWEST_ROUNDS = "each takes as few rounds as its extent allows"
+    ANY = "nothing"
 
 
 class _Floor:
@@ -120,23 +128,55 @@ class _Floor:
         unrollings = list_unrollings(self.workload, self.hardware)
         if unrollings is None:
             return self.joint_by_prices(by_cycles=by_cycles)
-        cycles = np.maximum(unrollings.steps, self.cycles())
-        pj = self.fixed_pj + self.leak_pj * cycles
-        once: list[Floats] = []
-        again: list[Floats] = []
-        for place, operand in enumerate(self.workload.operands):
-            spread = spread_of(operand, self.workload, unrollings.extents, unrollings.dims)
-            shares, paths = unrollings.shares[:, place], list(self.paths(operand))
-            ways = [self.way_pj(operand, path, spread, shares) for path in paths]
-            once.append(np.min(ways, axis=0))
-            more = [self.again_pj(operand, path, spread) for path in paths]
-            again.append(np.min([a + b for a, b in zip(ways, more, strict=True)], axis=0))
-        least = [
-            np.sum([again[at] if at in passed else once[at] for at in range(len(once))], axis=0)
-            for passed in self.passed_again()
+        operands, steps = self.workload.operands, unrollings.steps
+        spreads = [
+            spread_of(operand, self.workload, unrollings.extents, unrollings.dims)
+            for operand in operands
         ]
-        pj = pj + np.min(least, axis=0)
-        return float((pj * (cycles if by_cycles else 1.0)).min()) * _BELOW
+
+        def least_pj(at: int, more: float | Floats, kept: Kept | None) -> Floats:
+            """Of an operand, if what others than it index takes more rounds."""
+            operand, spread, shares = operands[at], spreads[at], unrollings.shares[:, at] / more
+            ways = [
+                self.way_pj(operand, path, spread, shares)
+                + (0.0 if kept is None else self.again_pj(operand, path, spread, kept))
+                for path in self.paths(operand)
+            ]
+            return np.min(ways, axis=0)
+
+        once = [least_pj(at, 1.0, None) for at in range(len(operands))]
+        best = math.inf
+        for passed in self.passed_again():
+            even, any_rounds = (
+                [least_pj(at, 1.0, kept) if at in passed else pj for at, pj in enumerate(once)]
+                for kept in Kept
+            )
+            best = min(best, self.value(steps, even, by_cycles=by_cycles))
+            if self.value(steps, any_rounds, by_cycles=by_cycles) >= best:
+                continue
+            indexing = {dim for at in passed for dim in operands[at].dims}
+            for column, dim in enumerate(unrollings.dims):
+                if dim not in indexing:
+                    continue
+                size, extents = self.workload.sizes[dim], unrollings.extents[:, column]
+                rounds = -(-size // extents)
+                can = rounds < size - extents + 1  # leaves a value to every other part
+                more = (rounds + 1) / rounds
+                longer = [
+                    pj
+                    if dim in operand.dims
+                    else least_pj(at, more, Kept.ANY if at in passed else None)
+                    for at, (operand, pj) in enumerate(zip(operands, any_rounds, strict=True))
+                ]
+                longer.append(np.where(can, 0.0, math.inf))
+                best = min(best, self.value(steps * more, longer, by_cycles=by_cycles))
+        return best * _BELOW
+
+    def value(self, steps: Floats, energies: list[Floats], *, by_cycles: bool) -> float:
+        """The least energy or EDP of ways to unroll dims, by their steps and the operands' pJ."""
+        cycles = np.maximum(steps, self.cycles())
+        pj = self.fixed_pj + self.leak_pj * cycles + np.sum(energies, axis=0)
+        return float((pj * (cycles if by_cycles else 1.0)).min())
 
     def passed_again(self) -> set[frozenset[int]]:
         """The places of operands that the outermost temporal loop does not index, by its dim.
@@ -151,12 +191,14 @@ class _Floor:
         every = math.prod(self.workload.sizes.values())
         return found | ({frozenset[int]()} if every <= self.hardware.mac_units else set())
 
-    def again_pj(self, operand: Operand, path: tuple[int, ...], spread: Spread) -> Floats:
+    def again_pj(
+        self, operand: Operand, path: tuple[int, ...], spread: Spread, kept: Kept
+    ) -> Floats:
         """What words take that pass the outermost edge again, in every round of a loop.
 
         The loop is the outermost one, and does not index the operand.
         """
-        again = self.again_words(operand, path, spread)
+        again = self.again_words(operand, path, spread, kept)
         if len(path) == 1:
             return again
         outer, inner = (self.hardware.levels[index] for index in path[:2])
@@ -172,7 +214,9 @@ class _Floor:
             return (sent * read + filled * written) * operand.bits
         return again * operand.bits * (read + written)
 
-    def again_words(self, operand: Operand, path: tuple[int, ...], spread: Spread) -> Floats:
+    def again_words(
+        self, operand: Operand, path: tuple[int, ...], spread: Spread, kept: Kept
+    ) -> Floats:
         """Words that no memory can have kept from one round of such a loop to the next."""
         none = np.zeros(len(spread.distinct))
         if len(path) == 1:
@@ -185,12 +229,20 @@ class _Floor:
             return none
         held = room // (self.finished_bits if is_output else operand.bits)
         copies = self.hardware.instances(index)
-        if copies == 1 and not ends_meet(operand, self.workload):
+        if copies == 1 and not self.tiles_meet(operand):
             return none + (words if words > held else 0)
         if is_output:
             return none
-        kept = held * (np.minimum(copies, spread.distinct) if self.is_own(index) else copies)
-        return np.maximum(0.0, words - kept) + none
+        if not self.is_own(index):
+            return np.maximum(0.0, words - held * copies) + none
+        stay = np.minimum(held * np.minimum(copies, spread.distinct), words)
+        if kept is Kept.FEWEST_ROUNDS and not self.tiles_meet(operand):
+            stay = np.minimum(stay, words * np.where(spread.part > held, 1 - spread.full, 1.0))
+        return words - stay
+
+    def tiles_meet(self, operand: Operand) -> bool:
+        """Whether padding may make tiles of an operand at two places equal."""
+        return any(tiles_meet(rank, self.workload) for rank in operand.ranks)
 
     def is_own(self, index: int) -> bool:
         """Whether every instance of a level serves a single MAC."""

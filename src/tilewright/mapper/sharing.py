@@ -68,9 +68,6 @@ class Demand:
 class Unrollings:
     """Ways to unroll dims.
 
-    Of extents that leave a dim as many rounds only the smallest is listed, unless it stands in a
-    rank of two dims.
-
     Attributes:
         dims: those longer than 1.
         extents: by way and dim, the places over which the values of the dim are split.
@@ -104,8 +101,7 @@ def list_unrollings(workload: Workload, hardware: Hardware) -> Unrollings | None
     extents = _list_extents(sizes, list(_axes(hardware)))
     if extents is None:
         return None
-    sliding = {dim for _, rank in paired for dim in _long(rank, sizes)}
-    extents = _with_shorter(extents, sizes, sliding)
+    extents = _with_shorter(extents, sizes)
     whole = np.array(list(sizes.values()), dtype=float)
     rounds = np.ceil(whole / extents)
     at = {dim: column for column, dim in enumerate(sizes)}
@@ -121,18 +117,13 @@ def list_unrollings(workload: Workload, hardware: Hardware) -> Unrollings | None
     return Unrollings(tuple(sizes), extents, shares, rounds.prod(axis=1))
 
 
-def _with_shorter(extents: Integers, sizes: dict[str, int], sliding: set[str]) -> Integers:
-    """All extents up to those given, of dims that do not slide those with rounds of their own."""
-    for column, (dim, size) in enumerate(sizes.items()):
-        own = np.array(
-            range(1, size + 1)
-            if dim in sliding
-            else sorted({-(-size // -(-size // extent)) for extent in range(1, size + 1)})
-        )
-        times = np.searchsorted(own, extents[:, column], side="right")
-        rows = np.repeat(np.arange(len(extents)), times)
-        extents = extents[rows]
-        extents[:, column] = own[np.arange(len(rows)) - np.repeat(np.cumsum(times) - times, times)]
+def _with_shorter(extents: Integers, sizes: dict[str, int]) -> Integers:
+    """All extents up to those given."""
+    for column in range(len(sizes)):
+        times = extents[:, column]
+        starts = np.repeat(np.cumsum(times) - times, times)
+        extents = extents[np.repeat(np.arange(len(extents)), times)]
+        extents[:, column] = np.arange(len(extents)) - starts + 1
         extents = _without_twins(extents, sizes)
     return extents
 
