@@ -22,6 +22,7 @@ from tilewright.mapper import floor, sharing
 from tilewright.mapper.copies import Spread, spread_of
 from tilewright.mapper.layer import UNEVEN_SECONDS, find_mapping
 from tilewright.mapper.result import Objective, Status
+from tilewright.mapper.rounds import Parts, list_parts, stay_share
 from tilewright.mapper.search import EVALUATIONS, search_mapping
 from tilewright.mapper.sharing import Demand, least_joint_pj, list_unrollings, shape_of
 from tilewright.mapspace.draft import neighbour, random_draft, to_draft, to_mapping
@@ -159,7 +160,7 @@ def test_too_many_copies_are_seen(
 
 
 def _all_again(
-    self: Any, operand: Operand, _: tuple[int, ...], spread: Spread, kept: Any
+    self: Any, operand: Operand, _: tuple[int, ...], spread: Spread, stay: Any
 ) -> object:
     """Even what a memory has room for."""
     return float(operand_words(operand, self.workload)) * np.ones(len(spread.least))
@@ -179,6 +180,66 @@ def test_too_many_rounds_are_seen(
     """Words pass the outermost edge again that some mapping keeps on the chip."""
     monkeypatch.setattr(floor._Floor, name, fault)
     assert any(_undercut(kind, seed) for kind in FANS for seed in range(10, 40))
+
+
+def _stays_too_much(random: Random, fault: Callable[[Spread], Spread] = lambda s: s) -> bool:
+    """Whether more of an operand stays than its bound says, if parts are dealt at random."""
+    padding, held = random.choice(((0, 0), (1, 0))), random.randint(1, 12)
+    layer = conv2d(
+        "c",
+        K=1,
+        C=random.randint(2, 5),
+        P=random.randint(2, 5),
+        Q=1,
+        R=3,
+        S=1,
+        stride=random.choice((1, 2)),
+        padding=padding,
+    )
+    operand, dims = layer.operand("I"), ["C", "P", "R"]
+    height = operand.ranks[2]
+    step, real = height.terms[0].coefficient, set(range(*(height.data or (0, 99))))
+    sizes = [layer.sizes[dim] for dim in dims]
+    places = [
+        [random.randint(0, random.randint(0, size - 1)) for _ in range(size)] for size in sizes
+    ]
+    touched: dict[tuple[int, ...], set[tuple[int, int]]] = {}
+    for c, p, r in product(*map(range, sizes)):
+        if step * p + r in real:
+            part = places[0][c], places[1][p], places[2][r]
+            touched.setdefault(part, set()).add((c, step * p + r))
+    passing = set[tuple[int, int]]().union(*(w for w in touched.values() if len(w) > held))
+    extents = np.array([[len(set(place)) for place in places]])
+    spread = fault(spread_of(operand, layer, extents, dims))
+    cases: list[Parts] = []
+    for column, (dim, size) in enumerate(zip(dims, sizes, strict=True)):
+        longest = max(places[column].count(place) for place in places[column])
+        if longest > math.ceil(size / extents[0, column]):
+            cases += [
+                parts
+                for parts in list_parts(dim, size, extents[:, column])
+                if parts.rounds[0] <= longest <= parts.longest[0]
+            ]
+    cases = cases or [Parts(None, extents[:, 0], extents[:, 0])]
+    words = operand_words(operand, layer)
+    return any(
+        len(passing)
+        < words * (1 - stay_share(operand, layer, extents, dims, spread, case, held)[0]) - 1e-9
+        for case in cases
+    )
+
+
+def test_what_stays_is_bounded_for_parts_of_any_size() -> None:
+    random = Random(0)
+    assert not any(_stays_too_much(random) for _ in range(4_000))
+
+
+def test_too_little_that_stays_is_seen() -> None:
+    random = Random(0)
+    assert any(
+        _stays_too_much(random, lambda spread: replace(spread, full=np.ones(1)))
+        for _ in range(4_000)
+    )
 
 
 def test_what_does_not_fit_on_the_chip_passes_again() -> None:

@@ -14,6 +14,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -135,14 +136,18 @@ def tiles_meet(rank: Rank, workload: Workload) -> bool:
     """Whether padding may make tiles of a size at two places equal.
 
     >>> from tilewright.ir.workload import conv2d
-    >>> short, long = (conv2d("c", K=1, C=1, P=p, Q=1, R=3, S=1, padding=(2, 0)) for p in (2, 6))
+    >>> short, long = (conv2d("c", K=1, C=1, P=p, Q=1, R=3, S=1, padding=(2, 0)) for p in (4, 9))
     >>> [tiles_meet(layer.operand("I").ranks[2], layer) for layer in (short, long)]
     [True, False]
     """
     if rank.data is None or len(rank.terms) == 1:
         return False
+    return _tiles_meet(rank, tuple(workload.sizes[term.dim] for term in rank.terms))
+
+
+@lru_cache(maxsize=256)
+def _tiles_meet(rank: Rank, lengths: tuple[int, ...]) -> bool:
     steps, real = tuple(term.coefficient for term in rank.terms), data_bits(rank)
-    lengths = [workload.sizes[term.dim] for term in rank.terms]
     if math.prod(sum(math.ceil(n / t) for t in range(1, n + 1)) for n in lengths) > _MOST_TILES:
         return True
     for tile in product(*(range(1, length + 1) for length in lengths)):

@@ -7,8 +7,8 @@ Non-goals: a bound of one choice of tiles or bypasses (`mapper/kernels.py`).
 
 import itertools
 import math
-from collections.abc import Iterator
-from enum import Enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,11 +16,20 @@ from tilewright.ir.hardware import Level
 from tilewright.ir.workload import Operand
 from tilewright.mapper.copies import Floats, Spread, spread_of, tiles_meet
 from tilewright.mapper.result import Objective
-from tilewright.mapper.sharing import Demand, least_joint_pj, list_unrollings, shape_of
+from tilewright.mapper.rounds import Parts, list_parts, stay_share
+from tilewright.mapper.sharing import (
+    Demand,
+    Unrollings,
+    least_joint_pj,
+    list_unrollings,
+    shape_of,
+)
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.evaluate import Evaluator
 from tilewright.model.limit import dram_limit, operand_touches, operand_words
 
+StayShare = Callable[[int], Floats]
+"""The share of an operand's words that stays at most, by the words that an instance holds."""
 _ROUNDING = 2e-12
 _BELOW = 1 - 1e-12
 """Sums in another order are not above."""
@@ -55,13 +64,6 @@ def meets(value: float, bound: float) -> bool:
     (True, False)
     """
     return value <= bound * (1 + _ROUNDING)
-
-
-class Kept(Enum):
-    """What is known of the dims that index an operand: how evenly they are unrolled."""
-
-    FEWEST_ROUNDS = "each takes as few rounds as its extent allows"
-    ANY = "nothing"
 
 
 class _Floor:
@@ -125,58 +127,17 @@ class _Floor:
 
     def joint(self, *, by_cycles: bool) -> float:
         """The least of energy, or of EDP, over the ways to unroll dims."""
-        unrollings = list_unrollings(self.workload, self.hardware)
-        if unrollings is None:
+        listed = list_unrollings(self.workload, self.hardware)
+        if listed is None:
             return self.joint_by_prices(by_cycles=by_cycles)
-        operands, steps = self.workload.operands, unrollings.steps
-        spreads = [
-            spread_of(operand, self.workload, unrollings.extents, unrollings.dims)
-            for operand in operands
-        ]
-
-        def least_pj(at: int, more: float | Floats, kept: Kept | None) -> Floats:
-            """Of an operand, if what others than it index takes more rounds."""
-            operand, spread, shares = operands[at], spreads[at], unrollings.shares[:, at] / more
-            ways = [
-                self.way_pj(operand, path, spread, shares)
-                + (0.0 if kept is None else self.again_pj(operand, path, spread, kept))
-                for path in self.paths(operand)
-            ]
-            return np.min(ways, axis=0)
-
-        once = [least_pj(at, 1.0, None) for at in range(len(operands))]
+        operands = self.workload.operands
+        spreads = [spread_of(o, self.workload, listed.extents, listed.dims) for o in operands]
+        ways = _Ways(self, listed, spreads, by_cycles=by_cycles)
+        once = [ways.least_pj(at, None, passes=False) for at in range(len(operands))]
         best = math.inf
         for passed in self.passed_again():
-            even, any_rounds = (
-                [least_pj(at, 1.0, kept) if at in passed else pj for at, pj in enumerate(once)]
-                for kept in Kept
-            )
-            best = min(best, self.value(steps, even, by_cycles=by_cycles))
-            if self.value(steps, any_rounds, by_cycles=by_cycles) >= best:
-                continue
-            indexing = {dim for at in passed for dim in operands[at].dims}
-            for column, dim in enumerate(unrollings.dims):
-                if dim not in indexing:
-                    continue
-                size, extents = self.workload.sizes[dim], unrollings.extents[:, column]
-                rounds = -(-size // extents)
-                can = rounds < size - extents + 1  # leaves a value to every other part
-                more = (rounds + 1) / rounds
-                longer = [
-                    pj
-                    if dim in operand.dims
-                    else least_pj(at, more, Kept.ANY if at in passed else None)
-                    for at, (operand, pj) in enumerate(zip(operands, any_rounds, strict=True))
-                ]
-                longer.append(np.where(can, 0.0, math.inf))
-                best = min(best, self.value(steps * more, longer, by_cycles=by_cycles))
+            best = min(best, ways.least(passed, once, best))
         return best * _BELOW
-
-    def value(self, steps: Floats, energies: list[Floats], *, by_cycles: bool) -> float:
-        """The least energy or EDP of ways to unroll dims, by their steps and the operands' pJ."""
-        cycles = np.maximum(steps, self.cycles())
-        pj = self.fixed_pj + self.leak_pj * cycles + np.sum(energies, axis=0)
-        return float((pj * (cycles if by_cycles else 1.0)).min())
 
     def passed_again(self) -> set[frozenset[int]]:
         """The places of operands that the outermost temporal loop does not index, by its dim.
@@ -192,13 +153,13 @@ class _Floor:
         return found | ({frozenset[int]()} if every <= self.hardware.mac_units else set())
 
     def again_pj(
-        self, operand: Operand, path: tuple[int, ...], spread: Spread, kept: Kept
+        self, operand: Operand, path: tuple[int, ...], spread: Spread, stay: StayShare
     ) -> Floats:
         """What words take that pass the outermost edge again, in every round of a loop.
 
         The loop is the outermost one, and does not index the operand.
         """
-        again = self.again_words(operand, path, spread, kept)
+        again = self.again_words(operand, path, spread, stay)
         if len(path) == 1:
             return again
         outer, inner = (self.hardware.levels[index] for index in path[:2])
@@ -215,7 +176,7 @@ class _Floor:
         return again * operand.bits * (read + written)
 
     def again_words(
-        self, operand: Operand, path: tuple[int, ...], spread: Spread, kept: Kept
+        self, operand: Operand, path: tuple[int, ...], spread: Spread, stay: StayShare
     ) -> Floats:
         """Words that no memory can have kept from one round of such a loop to the next."""
         none = np.zeros(len(spread.distinct))
@@ -229,20 +190,15 @@ class _Floor:
             return none
         held = room // (self.finished_bits if is_output else operand.bits)
         copies = self.hardware.instances(index)
-        if copies == 1 and not self.tiles_meet(operand):
+        meet = any(tiles_meet(rank, self.workload) for rank in operand.ranks)
+        if copies == 1 and not meet:
             return none + (words if words > held else 0)
         if is_output:
             return none
         if not self.is_own(index):
             return np.maximum(0.0, words - held * copies) + none
-        stay = np.minimum(held * np.minimum(copies, spread.distinct), words)
-        if kept is Kept.FEWEST_ROUNDS and not self.tiles_meet(operand):
-            stay = np.minimum(stay, words * np.where(spread.part > held, 1 - spread.full, 1.0))
-        return words - stay
-
-    def tiles_meet(self, operand: Operand) -> bool:
-        """Whether padding may make tiles of an operand at two places equal."""
-        return any(tiles_meet(rank, self.workload) for rank in operand.ranks)
+        kept = np.minimum(held * np.minimum(copies, spread.distinct), words)
+        return words - (kept if meet else np.minimum(kept, words * stay(held)))
 
     def is_own(self, index: int) -> bool:
         """Whether every instance of a level serves a single MAC."""
@@ -362,6 +318,84 @@ class _Floor:
         bits = self.workload.psum_bits
         updates = touches * bits * _update_pj(level), min(float(merged), often), 0.0
         return Demand(((touches * bits * read_pj, float(served), first * bits * read_pj), updates))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """Ways to unroll dims, and the least that operands take in each."""
+
+    floor: _Floor
+    listed: Unrollings
+    spreads: list[Spread]
+    by_cycles: bool
+
+    def least(self, passed: frozenset[int], once: list[Floats], best: float) -> float:
+        """The least energy or EDP if some operands pass again, or no less than `best`."""
+        operands, dims = self.floor.workload.operands, self.listed.dims
+        even = Parts(None, self.listed.extents[:, 0], self.listed.extents[:, 0])
+        best = min(best, self.value(self.listed.steps, self.energies(passed, once, even)))
+        if self.value(self.listed.steps, self.energies(passed, once, None)) >= best:
+            return best  # whatever the parts
+        indexing = {dim for at in passed for dim in operands[at].dims}
+        for column, dim in enumerate(dims):
+            if dim not in indexing:
+                continue
+            size, extents = self.floor.workload.sizes[dim], self.listed.extents[:, column]
+            for parts in list_parts(dim, size, extents):
+                energies = self.energies(passed, once, parts)
+                energies.append(np.where(parts.is_possible, 0.0, math.inf))
+                steps = self.listed.steps * self.longer(parts)
+                best = min(best, self.value(steps, energies))
+        return best
+
+    def longer(self, parts: Parts) -> Floats | float:
+        """By how much more rounds than it must the dim with the longer part takes."""
+        if parts.dim is None:
+            return 1.0
+        extents = self.listed.extents[:, self.listed.dims.index(parts.dim)]
+        return parts.rounds / -(-self.floor.workload.sizes[parts.dim] // extents)
+
+    def energies(
+        self, passed: frozenset[int], once: list[Floats], parts: Parts | None
+    ) -> list[Floats]:
+        """By operand: its least energy in a case of parts, or whatever the parts."""
+        dim = None if parts is None else parts.dim
+        return [
+            self.least_pj(at, parts, passes=at in passed)
+            if at in passed or (dim is not None and dim not in operand.dims)
+            else once[at]
+            for at, operand in enumerate(self.floor.workload.operands)
+        ]
+
+    def least_pj(self, at: int, parts: Parts | None, *, passes: bool) -> Floats:
+        """The least energy of an operand, over the memories that may keep it."""
+        operand, spread = self.floor.workload.operands[at], self.spreads[at]
+        shares = self.listed.shares[:, at]
+        if parts is not None and parts.dim not in operand.dims:
+            shares = shares / self.longer(parts)
+        found: list[Floats] = []
+        for path in self.floor.paths(operand):
+            pj = self.floor.way_pj(operand, path, spread, shares)
+            if passes:
+                pj = pj + self.floor.again_pj(operand, path, spread, self.stay(at, parts))
+            found.append(pj)
+        return np.min(found, axis=0)
+
+    def stay(self, at: int, parts: Parts | None) -> StayShare:
+        """What share of an operand's words stays at most in memories of so many words."""
+        if parts is None:
+            return lambda _: np.ones(1)
+        operand, workload = self.floor.workload.operands[at], self.floor.workload
+        extents, dims = self.listed.extents, self.listed.dims
+        return lambda held: stay_share(
+            operand, workload, extents, dims, self.spreads[at], parts, held
+        )
+
+    def value(self, steps: Floats, energies: list[Floats]) -> float:
+        """The least energy or EDP, by the steps and the operands' energies of every way."""
+        cycles = np.maximum(steps, self.floor.cycles())
+        pj = self.floor.fixed_pj + self.floor.leak_pj * cycles + np.sum(energies, axis=0)
+        return float((pj * (cycles if self.by_cycles else 1.0)).min())
 
 
 def _update_pj(level: Level) -> float:
