@@ -136,8 +136,8 @@ def tiles_meet(rank: Rank, workload: Workload) -> bool:
     """Whether padding may make tiles of a size at two places equal.
 
     >>> from tilewright.ir.workload import conv2d
-    >>> short, long = (conv2d("c", K=1, C=1, P=p, Q=1, R=3, S=1, padding=(2, 0)) for p in (4, 9))
-    >>> [tiles_meet(layer.operand("I").ranks[2], layer) for layer in (short, long)]
+    >>> wide, usual = (conv2d("c", K=1, C=1, P=6, Q=1, R=3, S=1, padding=(p, 0)) for p in (2, 1))
+    >>> [tiles_meet(layer.operand("I").ranks[2], layer) for layer in (wide, usual)]
     [True, False]
     """
     if rank.data is None or len(rank.terms) == 1:

@@ -38,7 +38,8 @@ _BELOW = 1 - 1e-12
 def least_of(evaluator: Evaluator, objective: Objective, *, joint: bool = True) -> float:
     """What no mapping of the layer on the chip undercuts, in the objective's unit.
 
-    Every word of an operand crosses every edge on its way at least once, whatever is kept where;
+    Every word of an operand crosses every edge on its way at least once, whatever is kept where,
+    and more often where it is copied (`mapper/copies.py`) or cannot stay (`mapper/rounds.py`);
     every MAC reads its words, one read serving as many MACs as the networks between reach and as
     one way to unroll dims lets all operands share (`mapper/sharing.py`); a cycle does as many MACs
     as there are units, and the outermost ports move every word once.

@@ -36,6 +36,8 @@ _NEAR_SHARE, _NEAR_SECONDS = 0.05, 0.5
 """How long a better mapping is looked for near the best even one: a share, and at most."""
 _PROOF_SHARE = 0.6
 """The share of what is left then that the proof for imperfect mappings may take."""
+TIES_SHARE = 0.1
+"""The share of its time that a search may take that can only decide ties."""
 PROOF_SECONDS = 10.0
 """How long that proof is tried for a layer if nothing is said."""
 
@@ -95,7 +97,8 @@ def find_relaxed(  # noqa: PLR0913
             seconds,
             should_stop,
             on_progress,
-            least if uneven else None,
+            least,
+            uneven,
         )
         if clipped is not None and clipped.is_proved and not uneven:
             return _proved_result(workload, hardware, goal, clipped, perfect, began)
@@ -195,18 +198,20 @@ def _try_imperfect(  # noqa: PLR0913, PLR0917
     seconds: float | None,
     should_stop: Stop,
     on_progress: "OnProgress",
-    least: float | None,
+    least: float,
+    uneven: bool,
 ) -> "Found | None":
     """Even imperfect mappings, as far as the time goes; `None` if the layer is not covered.
 
-    `least` is a bound of others, too, which is told instead of the search's, if they are sought.
+    `least` is a bound of uneven ones, too, which is told instead of the search's, if they are
+    sought. Where the best perfect mapping meets it, ties are all there is to decide.
     """
     from tilewright.mapper.imperfect import Found, ImperfectSearch, compile_kernels
     from tilewright.mapper.optimal import Progress
     from tilewright.mapper.prepare import UncoveredError
 
     def tell(best: float | None, bound: float, evaluated: int) -> None:
-        on_progress(Progress(best, bound if least is None else least, evaluated))
+        on_progress(Progress(best, least if uneven else bound, evaluated))
 
     if perfect is None or perfect.interrupted:
         return None
@@ -216,6 +221,8 @@ def _try_imperfect(  # noqa: PLR0913, PLR0917
     now = time.monotonic()
     began += now - waited  # no budget pays for compiling
     rest = PROOF_SECONDS if seconds is None else (began + seconds - now) * _PROOF_SHARE
+    if perfect.cost is not None and meets(goal.of(perfect.cost), least):
+        rest *= TIES_SHARE
     search = ImperfectSearch(
         make_evaluator(workload, hardware),
         goal,
