@@ -7,18 +7,29 @@ Non-goals: a bound of one choice of tiles or bypasses (`mapper/kernels.py`).
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from tilewright.ir.hardware import Level
 from tilewright.ir.workload import Operand
+from tilewright.mapper.copies import Floats, Spread, spread_of, tiles_meet
 from tilewright.mapper.result import Objective
-from tilewright.mapper.sharing import Demand, least_joint_pj, list_unrollings, shape_of
+from tilewright.mapper.rounds import Parts, list_parts, stay_share
+from tilewright.mapper.sharing import (
+    Demand,
+    Unrollings,
+    least_joint_pj,
+    list_unrollings,
+    shape_of,
+)
 from tilewright.mapspace.space import Mapspace
 from tilewright.model.evaluate import Evaluator
 from tilewright.model.limit import dram_limit, operand_touches, operand_words
 
+StayShare = Callable[[int], Floats]
+"""The share of an operand's words that stays at most, by the words that an instance holds."""
 _ROUNDING = 2e-12
 _BELOW = 1 - 1e-12
 """Sums in another order are not above."""
@@ -27,7 +38,8 @@ _BELOW = 1 - 1e-12
 def least_of(evaluator: Evaluator, objective: Objective, *, joint: bool = True) -> float:
     """What no mapping of the layer on the chip undercuts, in the objective's unit.
 
-    Every word of an operand crosses every edge on its way at least once, whatever is kept where;
+    Every word of an operand crosses every edge on its way at least once, whatever is kept where,
+    and more often where it is copied (`mapper/copies.py`) or cannot stay (`mapper/rounds.py`);
     every MAC reads its words, one read serving as many MACs as the networks between reach and as
     one way to unroll dims lets all operands share (`mapper/sharing.py`); a cycle does as many MACs
     as there are units, and the outermost ports move every word once.
@@ -116,20 +128,127 @@ class _Floor:
 
     def joint(self, *, by_cycles: bool) -> float:
         """The least of energy, or of EDP, over the ways to unroll dims."""
-        unrollings = list_unrollings(self.workload, self.hardware)
-        if unrollings is None:
+        listed = list_unrollings(self.workload, self.hardware)
+        if listed is None:
             return self.joint_by_prices(by_cycles=by_cycles)
-        cycles = np.maximum(unrollings.steps, self.cycles())
-        fixed = self.fixed_pj + self.leak_pj * cycles
-        times = cycles if by_cycles else np.ones(1)
+        operands = self.workload.operands
+        spreads = [spread_of(o, self.workload, listed.extents, listed.dims) for o in operands]
+        ways = _Ways(self, listed, spreads, by_cycles=by_cycles)
+        once = [ways.least_pj(at, None, passes=False) for at in range(len(operands))]
         best = math.inf
-        for between, alone, demands in self.choices():
-            least = between + alone + fixed
-            if (least * times).min() >= best:
-                continue  # even if every operand shares as much as the networks reach
-            moved = sum(d.pj(unrollings.shares[:, o]) for o, d in enumerate(demands))
-            best = min(best, float(((between + moved + fixed) * times).min()))
+        for passed in self.passed_again():
+            best = min(best, ways.least(passed, once, best))
         return best * _BELOW
+
+    def passed_again(self) -> set[frozenset[int]]:
+        """The places of operands that the outermost temporal loop does not index, by its dim.
+
+        None at all if every MAC may be done in one step.
+        """
+        found = {
+            frozenset(at for at, o in enumerate(self.workload.operands) if dim not in o.dims)
+            for dim, size in self.workload.sizes.items()
+            if size > 1
+        }
+        every = math.prod(self.workload.sizes.values())
+        return found | ({frozenset[int]()} if every <= self.hardware.mac_units else set())
+
+    def again_pj(
+        self, operand: Operand, path: tuple[int, ...], spread: Spread, stay: StayShare
+    ) -> Floats:
+        """What words take that pass the outermost edge again, in every round of a loop.
+
+        The loop is the outermost one, and does not index the operand.
+        """
+        again = self.again_words(operand, path, spread, stay)
+        if len(path) == 1:
+            return again
+        outer, inner = (self.hardware.levels[index] for index in path[:2])
+        read = (outer.read_pj or 0.0) / outer.word_bits
+        written = (inner.write_pj or 0.0) / inner.word_bits
+        if operand == self.workload.output:
+            drained = (inner.read_pj or 0.0) / inner.word_bits + _update_pj(outer)
+            return again * self.workload.psum_bits * (read + written + drained)
+        if self.is_own(path[-1]) and len(path) == 2:
+            words = operand_words(operand, self.workload)
+            sent = np.maximum(0.0, again - words * (self.sent(operand, path, spread) - 1))
+            filled = np.maximum(0.0, again - words * (spread.least - 1))
+            return (sent * read + filled * written) * operand.bits
+        return again * operand.bits * (read + written)
+
+    def again_words(
+        self, operand: Operand, path: tuple[int, ...], spread: Spread, stay: StayShare
+    ) -> Floats:
+        """Words that no memory can have kept from one round of such a loop to the next."""
+        none = np.zeros(len(spread.distinct))
+        if len(path) == 1:
+            return none
+        index, level = path[1], self.hardware.levels[path[1]]
+        words, is_output = operand_words(operand, self.workload), operand == self.workload.output
+        partitioned = isinstance(level.capacity, tuple)
+        room = level.usable_bits(operand.name if partitioned else None)
+        if room is None:
+            return none
+        held = room // (self.finished_bits if is_output else operand.bits)
+        copies = self.hardware.instances(index)
+        meet = any(tiles_meet(rank, self.workload) for rank in operand.ranks)
+        if copies == 1 and not meet:
+            return none + (words if words > held else 0)
+        if is_output:
+            return none
+        if not self.is_own(index):
+            return np.maximum(0.0, words - held * copies) + none
+        kept = np.minimum(held * np.minimum(copies, spread.distinct), words)
+        return words - (kept if meet else np.minimum(kept, words * stay(held)))
+
+    def is_own(self, index: int) -> bool:
+        """Whether every instance of a level serves a single MAC."""
+        return all(level.fanout.copies == 1 for level in self.hardware.levels[index:])
+
+    def way_pj(
+        self, operand: Operand, path: tuple[int, ...], spread: Spread, shares: Floats
+    ) -> Floats:
+        """The least energy of an operand that some levels keep, by way to unroll dims."""
+        innermost = path[-1]
+        if len(path) == 1 or not self.is_own(innermost):
+            return self.path_pj(operand, path) + self.demand(operand, innermost).pj(shares)
+        words = operand_words(operand, self.workload)
+        sent = words * self.sent(operand, path, spread) * self.sent_pj(operand, path[-2])
+        pj = self.path_pj(operand, path[:-1]) + sent
+        if operand == self.workload.output:
+            places = words * np.minimum(spread.most, self.hardware.mac_units)
+            return pj + self.sums_pj(operand, innermost, places)
+        level, touches = self.hardware.levels[innermost], operand_touches(operand, self.workload)
+        filled = words * spread.least * (level.write_pj or 0.0)
+        read = touches * (level.read_pj or 0.0)
+        return pj + (filled + read) * operand.bits / level.word_bits
+
+    def sent(self, operand: Operand, path: tuple[int, ...], spread: Spread) -> Floats:
+        """How often a word is sent to memories of single MACs at least, or to their parent."""
+        is_output = operand == self.workload.output
+        fans = [level.fanout for level in self.hardware.levels[path[-2] : path[-1]]]
+        reach = math.prod(
+            fan.copies for fan in fans if (fan.reduction if is_output else fan.multicast)
+        )
+        return np.maximum(1.0, spread.least / np.minimum(spread.together, reach))
+
+    def sent_pj(self, operand: Operand, index: int) -> float:
+        """The energy of a word that a level sends inwards, or, of the output, receives."""
+        level = self.hardware.levels[index]
+        if operand == self.workload.output:
+            return self.finished_bits * _update_pj(level)
+        return operand.bits * (level.read_pj or 0.0) / level.word_bits
+
+    def sums_pj(self, output: Operand, index: int, places: Floats) -> Floats:
+        """What a level that serves single MACs takes for the output, but for what it is filled.
+
+        What the first update of a word does not read is drained later.
+        """
+        level, bits = self.hardware.levels[index], self.workload.psum_bits
+        touches = operand_touches(output, self.workload)
+        read_pj = (level.read_pj or 0.0) / level.word_bits
+        again = np.maximum(0.0, touches - places) * (bits - self.finished_bits)
+        return touches * bits * _update_pj(level) + (touches * self.finished_bits + again) * read_pj
 
     def joint_by_prices(self, *, by_cycles: bool) -> float:
         """The same for arrays with more ways than are listed."""
@@ -200,6 +319,84 @@ class _Floor:
         bits = self.workload.psum_bits
         updates = touches * bits * _update_pj(level), min(float(merged), often), 0.0
         return Demand(((touches * bits * read_pj, float(served), first * bits * read_pj), updates))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """Ways to unroll dims, and the least that operands take in each."""
+
+    floor: _Floor
+    listed: Unrollings
+    spreads: list[Spread]
+    by_cycles: bool
+
+    def least(self, passed: frozenset[int], once: list[Floats], best: float) -> float:
+        """The least energy or EDP if some operands pass again, or no less than `best`."""
+        operands, dims = self.floor.workload.operands, self.listed.dims
+        even = Parts(None, self.listed.extents[:, 0], self.listed.extents[:, 0])
+        best = min(best, self.value(self.listed.steps, self.energies(passed, once, even)))
+        if self.value(self.listed.steps, self.energies(passed, once, None)) >= best:
+            return best  # whatever the parts
+        indexing = {dim for at in passed for dim in operands[at].dims}
+        for column, dim in enumerate(dims):
+            if dim not in indexing:
+                continue
+            size, extents = self.floor.workload.sizes[dim], self.listed.extents[:, column]
+            for parts in list_parts(dim, size, extents):
+                energies = self.energies(passed, once, parts)
+                energies.append(np.where(parts.is_possible, 0.0, math.inf))
+                steps = self.listed.steps * self.longer(parts)
+                best = min(best, self.value(steps, energies))
+        return best
+
+    def longer(self, parts: Parts) -> Floats | float:
+        """By how much more rounds than it must the dim with the longer part takes."""
+        if parts.dim is None:
+            return 1.0
+        extents = self.listed.extents[:, self.listed.dims.index(parts.dim)]
+        return parts.rounds / -(-self.floor.workload.sizes[parts.dim] // extents)
+
+    def energies(
+        self, passed: frozenset[int], once: list[Floats], parts: Parts | None
+    ) -> list[Floats]:
+        """By operand: its least energy in a case of parts, or whatever the parts."""
+        dim = None if parts is None else parts.dim
+        return [
+            self.least_pj(at, parts, passes=at in passed)
+            if at in passed or (dim is not None and dim not in operand.dims)
+            else once[at]
+            for at, operand in enumerate(self.floor.workload.operands)
+        ]
+
+    def least_pj(self, at: int, parts: Parts | None, *, passes: bool) -> Floats:
+        """The least energy of an operand, over the memories that may keep it."""
+        operand, spread = self.floor.workload.operands[at], self.spreads[at]
+        shares = self.listed.shares[:, at]
+        if parts is not None and parts.dim not in operand.dims:
+            shares = shares / self.longer(parts)
+        found: list[Floats] = []
+        for path in self.floor.paths(operand):
+            pj = self.floor.way_pj(operand, path, spread, shares)
+            if passes:
+                pj = pj + self.floor.again_pj(operand, path, spread, self.stay(at, parts))
+            found.append(pj)
+        return np.min(found, axis=0)
+
+    def stay(self, at: int, parts: Parts | None) -> StayShare:
+        """What share of an operand's words stays at most in memories of so many words."""
+        if parts is None:
+            return lambda _: np.ones(1)
+        operand, workload = self.floor.workload.operands[at], self.floor.workload
+        extents, dims = self.listed.extents, self.listed.dims
+        return lambda held: stay_share(
+            operand, workload, extents, dims, self.spreads[at], parts, held
+        )
+
+    def value(self, steps: Floats, energies: list[Floats]) -> float:
+        """The least energy or EDP, by the steps and the operands' energies of every way."""
+        cycles = np.maximum(steps, self.floor.cycles())
+        pj = self.floor.fixed_pj + self.floor.leak_pj * cycles + np.sum(energies, axis=0)
+        return float((pj * (cycles if self.by_cycles else 1.0)).min())
 
 
 def _update_pj(level: Level) -> float:

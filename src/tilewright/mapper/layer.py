@@ -5,6 +5,7 @@ Owns: `find_mapping` and `solve_layer`, which choose the mapper.
 Non-goals: the mappers themselves (`mapper/optimal.py`, `mapper/search.py`).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,8 @@ def find_mapping(  # noqa: PLR0913
         convention `default`, of workloads that `prepare.reject_uncovered` accepts; `BEST_FOUND`
         otherwise, with a bound if one is known, and for imperfect mappings never worse than those.
         A mapping that meets the bound of all mappings (`floor.least_of`) is `OPTIMAL`, too, even if
-        the search was cut short; then a tie may be undecided.
+        the search was cut short; then a tie may be undecided. If an even one meets it, uneven and
+        imperfect ones are searched for better ties only, for a tenth of the time or not at all.
         `INFEASIBLE` with the reasons.
 
     Raises: `InputError` if the fix cannot be a part of a mapping of this layer on this chip.
@@ -99,18 +101,22 @@ def solve_layer(
         from tilewright.mapper.optimal import find_optimal
         from tilewright.mapper.prepare import UncoveredError
 
-        try:
-            found = find_optimal(
+        def find(*, uneven: bool, seconds: float | None) -> LayerResult:
+            return find_optimal(
                 q.workload,
                 q.hardware,
                 objective=q.objective,
                 fix=q.fix,
-                uneven=q.uneven,
-                seconds=q.seconds,
+                uneven=uneven,
+                seconds=seconds,
                 should_stop=should_stop,
-                on_progress=on_progress,
+                on_progress=on_progress if uneven == q.uneven else lambda _: None,
             )
-            return _raise_bound(found, q)
+
+        try:
+            if q.uneven:
+                return _find_uneven(q, find)
+            return _raise_bound(find(uneven=False, seconds=q.seconds), q)
         except UncoveredError:
             pass
     if q.convention == DEFAULT and (q.imperfect or q.uneven):
@@ -140,6 +146,31 @@ def solve_layer(
         seed=q.seed,
         should_stop=should_stop,
     )
+
+
+def _find_uneven(question: Question, find: Callable[..., LayerResult]) -> LayerResult:
+    """The best uneven mapping; if an even one meets the bound of all, ties alone are searched."""
+    from tilewright.mapper.floor import least_of, meets
+    from tilewright.mapper.relaxed import TIES_SHARE
+    from tilewright.model.evaluate import make_evaluator
+
+    goal, seconds = question.objective, question.seconds
+    even = find(uneven=False, seconds=seconds)
+    if even.cost is None or even.interrupted:
+        return _raise_bound(find(uneven=True, seconds=seconds), question)
+    rest = None if seconds is None else max(0.0, seconds - even.seconds)
+    least = least_of(make_evaluator(question.workload, question.hardware), goal)
+    if rest is not None and meets(goal.of(even.cost), least):
+        rest *= TIES_SHARE
+    found = find(uneven=True, seconds=rest)
+    best = even.cost if found.cost is None else min(even.cost, found.cost, key=goal.key)
+    found = replace(
+        found,
+        cost=best,
+        evaluated=even.evaluated + found.evaluated,
+        seconds=even.seconds + found.seconds,
+    )
+    return _raise_bound(found, question)
 
 
 def _raise_bound(found: LayerResult, question: Question) -> LayerResult:

@@ -31,9 +31,13 @@ if TYPE_CHECKING:
     from tilewright.mapper.optimal import OnProgress
 
 _SHARE = 0.5
-"""The share of the time that the mappings with perfect factors may take."""
+"""The share of the time left that even mappings with perfect factors may take, then uneven ones."""
+_NEAR_SHARE, _NEAR_SECONDS = 0.05, 0.5
+"""How long a better mapping is looked for near the best even one: a share, and at most."""
 _PROOF_SHARE = 0.6
 """The share of what is left then that the proof for imperfect mappings may take."""
+TIES_SHARE = 0.1
+"""The share of its time that a search may take that can only decide ties."""
 PROOF_SECONDS = 10.0
 """How long that proof is tried for a layer if nothing is said."""
 
@@ -61,13 +65,27 @@ def find_relaxed(  # noqa: PLR0913
     began = time.monotonic()
     goal = find_objective(objective)
     least = least_of(make_evaluator(workload, hardware), goal)
+    quick = None
+    if uneven and fix is None:
+        quick = _find_at_bound(
+            workload, hardware, goal, least, imperfect, seconds, seed, should_stop, on_progress
+        )
+        if quick is not None and quick.status is Status.OPTIMAL:
+            return quick
     proved = _Proved(goal, uneven and fix is None, fix, least)
-    perfect = proved.find(workload, hardware, seconds, should_stop, on_progress)
+    spent = 0.0 if quick is None else quick.seconds
+    rest = None if seconds is None else max(0.0, seconds - spent)
+    perfect = proved.find(workload, hardware, rest, should_stop, on_progress)
     if uneven and perfect is not None and perfect.cost is not None:
         value = goal.of(perfect.cost)
         if meets(value, least):  # of even ones ties are decided, too
-            size = Mapspace(workload, hardware, imperfect=imperfect, uneven=uneven).size()
-            return replace(perfect, status=Status.OPTIMAL, lower_bound=value, mapspace_size=size)
+            return replace(
+                perfect,
+                status=Status.OPTIMAL,
+                lower_bound=value,
+                mapspace_size=_size(workload, hardware, imperfect=imperfect),
+                seconds=time.monotonic() - began,
+            )
     clipped = None
     if imperfect and fix is None:
         clipped = _try_imperfect(
@@ -79,11 +97,13 @@ def find_relaxed(  # noqa: PLR0913
             seconds,
             should_stop,
             on_progress,
-            least if uneven else None,
+            least,
+            uneven,
         )
         if clipped is not None and clipped.is_proved and not uneven:
             return _proved_result(workload, hardware, goal, clipped, perfect, began)
-    interrupted = any(r is not None and r.interrupted for r in (perfect, clipped))
+    earlier = [r for r in (quick, perfect, clipped) if r is not None]
+    interrupted = any(r.interrupted for r in earlier)
     rest = None if seconds is None else max(0.0, began + seconds - time.monotonic())
     found = search_mapping(
         workload,
@@ -94,11 +114,13 @@ def find_relaxed(  # noqa: PLR0913
         fix=fix,
         seconds=rest,
         seed=seed,
+        starts=[r.cost.mapping for r in earlier if r.cost is not None and fix is None],
+        enough=least,
         should_stop=lambda: should_stop() or interrupted,
     )
-    costs = [r.cost for r in (perfect, clipped, found) if r is not None and r.cost is not None]
+    costs = [r.cost for r in (*earlier, found) if r.cost is not None]
     cost = min(costs, key=goal.key, default=None)
-    evaluated = sum(r.evaluated for r in (perfect, clipped, found) if r is not None)
+    evaluated = sum(r.evaluated for r in (*earlier, found))
     found = replace(
         found,
         cost=cost,
@@ -116,6 +138,57 @@ def find_relaxed(  # noqa: PLR0913
     return replace(found, status=status, lower_bound=bound, violations=())
 
 
+def _find_at_bound(  # noqa: PLR0913, PLR0917
+    workload: Workload,
+    hardware: Hardware,
+    goal: Objective,
+    least: float,
+    imperfect: bool,
+    seconds: float | None,
+    seed: int,
+    should_stop: Stop,
+    on_progress: "OnProgress",
+) -> LayerResult | None:
+    """The best even mapping, or a few steps from it a better one: `OPTIMAL` if it meets the bound.
+
+    `None` for a workload that is not covered, or if nothing was found.
+    """
+    even = _Proved(goal, uneven=False, fix=None, least=least)
+    found = even.find(workload, hardware, seconds, should_stop, on_progress)
+    if found is None or found.cost is None:
+        return None
+    cost, evaluated, took = found.cost, found.evaluated, found.seconds
+    if not found.interrupted and not meets(goal.of(cost), least):
+        near = search_mapping(
+            workload,
+            hardware,
+            objective=goal,
+            imperfect=imperfect,
+            uneven=True,
+            seconds=_NEAR_SECONDS if seconds is None else min(_NEAR_SECONDS, seconds * _NEAR_SHARE),
+            seed=seed,
+            starts=[cost.mapping],
+            enough=least,
+            should_stop=should_stop,
+        )
+        evaluated, took = evaluated + near.evaluated, took + near.seconds
+        cost = min((c for c in (cost, near.cost) if c is not None), key=goal.key)
+    is_least = meets(goal.of(cost), least)
+    return replace(
+        found,
+        status=Status.OPTIMAL if is_least else Status.BEST_FOUND,
+        cost=cost,
+        lower_bound=goal.of(cost) if is_least else least,
+        mapspace_size=_size(workload, hardware, imperfect=imperfect),
+        evaluated=evaluated,
+        seconds=took,
+    )
+
+
+def _size(workload: Workload, hardware: Hardware, *, imperfect: bool) -> float:
+    return Mapspace(workload, hardware, imperfect=imperfect, uneven=True).size()
+
+
 def _try_imperfect(  # noqa: PLR0913, PLR0917
     workload: Workload,
     hardware: Hardware,
@@ -125,18 +198,20 @@ def _try_imperfect(  # noqa: PLR0913, PLR0917
     seconds: float | None,
     should_stop: Stop,
     on_progress: "OnProgress",
-    least: float | None,
+    least: float,
+    uneven: bool,
 ) -> "Found | None":
     """Even imperfect mappings, as far as the time goes; `None` if the layer is not covered.
 
-    `least` is a bound of others, too, which is told instead of the search's, if they are sought.
+    `least` is a bound of uneven ones, too, which is told instead of the search's, if they are
+    sought. Where the best perfect mapping meets it, ties are all there is to decide.
     """
     from tilewright.mapper.imperfect import Found, ImperfectSearch, compile_kernels
     from tilewright.mapper.optimal import Progress
     from tilewright.mapper.prepare import UncoveredError
 
     def tell(best: float | None, bound: float, evaluated: int) -> None:
-        on_progress(Progress(best, bound if least is None else least, evaluated))
+        on_progress(Progress(best, least if uneven else bound, evaluated))
 
     if perfect is None or perfect.interrupted:
         return None
@@ -146,6 +221,8 @@ def _try_imperfect(  # noqa: PLR0913, PLR0917
     now = time.monotonic()
     began += now - waited  # no budget pays for compiling
     rest = PROOF_SECONDS if seconds is None else (began + seconds - now) * _PROOF_SHARE
+    if perfect.cost is not None and meets(goal.of(perfect.cost), least):
+        rest *= TIES_SHARE
     search = ImperfectSearch(
         make_evaluator(workload, hardware),
         goal,

@@ -7,13 +7,14 @@ Non-goals: bounds and certificates: what it returns is `BEST_FOUND`.
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from tilewright.errors import InfeasibleError, InputError, Problem, Violation
 from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import Hardware
+from tilewright.ir.mapping import Mapping
 from tilewright.ir.workload import Workload
 from tilewright.mapper.result import (
     LayerResult,
@@ -28,6 +29,7 @@ from tilewright.mapspace.draft import (
     first_draft,
     neighbour,
     random_draft,
+    to_draft,
     to_mapping,
 )
 from tilewright.mapspace.reason import explain_fix
@@ -57,6 +59,8 @@ def search_mapping(  # noqa: PLR0913
     fix: Fix | None = None,
     seconds: float | None = None,
     seed: int = 0,
+    starts: Sequence[Mapping] = (),
+    enough: float = 0.0,
     should_stop: Stop = lambda: False,
 ) -> LayerResult:
     """Find a good mapping of a layer on a chip.
@@ -72,6 +76,8 @@ def search_mapping(  # noqa: PLR0913
         fix: what the mapping must contain; see `verify_fix`.
         seconds: stop after that long; without it, after a fixed number of mappings.
         seed: of the random choices; without `seconds`, the same seed gives the same answer.
+        starts: mappings that are known, which are improved first.
+        enough: a value of the objective at which nothing better is looked for.
         should_stop: asked between mappings; the best found so far is returned when it says yes.
 
     Returns: the best mapping found, for DRAM words with the bound that holds for all schedules,
@@ -95,13 +101,16 @@ def search_mapping(  # noqa: PLR0913
     evaluator = make_evaluator(workload, hardware, convention=rules)
     hunt = _Hunt(space, goal, evaluator, Random(f"{seed} {workload.einsum}"))
 
+    known = [draft for start in starts if (draft := to_draft(start, space)) is not None]
+
     def over() -> bool:
         late = deadline is not None and time.monotonic() >= deadline
-        return late or should_stop()
+        found = hunt.best is not None and goal.of(hunt.best) <= enough
+        return late or found or should_stop()
 
     interrupted = False
     try:
-        hunt.run(EVALUATIONS if seconds is None else None, over)
+        hunt.run(EVALUATIONS if seconds is None else None, over, known)
     except KeyboardInterrupt:
         interrupted = True
     return LayerResult(
@@ -133,8 +142,10 @@ class _Hunt:
         default_factory=dict[Draft, tuple[float, ...] | None]
     )
 
-    def run(self, evaluations: int | None, over: Callable[[], bool]) -> None:
-        """Price random drafts, then walk from the best of them to better neighbours."""
+    def run(
+        self, evaluations: int | None, over: Callable[[], bool], known: Sequence[Draft] = ()
+    ) -> None:
+        """Price random drafts, then walk from known ones and the best to better neighbours."""
         smallest = first_draft(self.space)
         if self.value(smallest) is None and self.space.is_smallest_first:
             self.is_infeasible = True  # nothing needs less room than the smallest tiles
@@ -142,6 +153,8 @@ class _Hunt:
         rounds = 1 if evaluations is not None else 10**9
         budget = evaluations or EVALUATIONS
         for _ in range(rounds):
+            for draft in known:
+                self._improve(draft, budget, over)
             parents = self._starts(smallest, int(budget * _STARTS), over)
             share = (budget - int(budget * _STARTS)) // max(1, len(parents))
             for parent in parents:

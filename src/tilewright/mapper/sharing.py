@@ -23,6 +23,7 @@ from tilewright.ir.workload import Rank, Workload
 from tilewright.model.limit import real_pairs
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 _PRICES, _AROUND = 25, 17
 """Prices of a copy that are tried, and again around the best: each gives a bound."""
 _LEAST, _MOST = -5.0, 0.5
@@ -65,13 +66,17 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Unrollings:
-    """Ways to unroll dims, those left out that another one contains.
+    """Ways to unroll dims.
 
     Attributes:
+        dims: those longer than 1.
+        extents: by way and dim, the places over which the values of the dim are split.
         shares: by way and operand, how many MACs share a word at most, on average.
         steps: by way, the steps that the nest takes at least.
     """
 
+    dims: tuple[str, ...]
+    extents: Integers
     shares: Floats
     steps: Floats
 
@@ -96,6 +101,7 @@ def list_unrollings(workload: Workload, hardware: Hardware) -> Unrollings | None
     extents = _list_extents(sizes, list(_axes(hardware)))
     if extents is None:
         return None
+    extents = _with_shorter(extents, sizes)
     whole = np.array(list(sizes.values()), dtype=float)
     rounds = np.ceil(whole / extents)
     at = {dim: column for column, dim in enumerate(sizes)}
@@ -108,7 +114,26 @@ def list_unrollings(workload: Workload, hardware: Hardware) -> Unrollings | None
         a, b = (at[dim] for dim in _long(rank, sizes))
         table = _rank_shares(workload, rank, (int(extents[:, a].max()), int(extents[:, b].max())))
         shares[:, place] *= table[extents[:, a] - 1, extents[:, b] - 1]
-    return Unrollings(shares, rounds.prod(axis=1))
+    return Unrollings(tuple(sizes), extents, shares, rounds.prod(axis=1))
+
+
+def _with_shorter(extents: Integers, sizes: dict[str, int]) -> Integers:
+    """All extents up to those given."""
+    for column in range(len(sizes)):
+        times = extents[:, column]
+        starts = np.repeat(np.cumsum(times) - times, times)
+        extents = extents[np.repeat(np.arange(len(extents)), times)]
+        extents[:, column] = np.arange(len(extents)) - starts + 1
+        extents = _without_twins(extents, sizes)
+    return extents
+
+
+def _without_twins(extents: Integers, sizes: dict[str, int]) -> Integers:
+    """The rows, each once."""
+    code = np.zeros(len(extents), dtype=np.int64)
+    for column, size in enumerate(sizes.values()):
+        code = code * (size + 1) + extents[:, column]
+    return extents[np.unique(code, return_index=True)[1]]
 
 
 def _list_extents(

@@ -46,6 +46,32 @@ def to_mapping(draft: Draft, space: Mapspace) -> Mapping:
     return Mapping(tuple(blocks))
 
 
+def to_draft(mapping: Mapping, space: Mapspace) -> Draft | None:
+    """The draft of a mapping; `None` if a memory has two temporal loops over one dim."""
+    dims = [dim.name for dim in space.workload.dims]
+    factors = [[1] * len(space.slots) for _ in dims]
+    orders: list[tuple[int, ...]] = []
+    keeps: list[frozenset[str]] = []
+    places: list[tuple[tuple[str, int], ...]] = []
+    for index, level in enumerate(space.hardware.levels):
+        blocks = [block for block in mapping.blocks if block.memory == level.memory]
+        temporal = [loop for block in blocks for loop in block.temporal if loop.extent > 1]
+        order = [dims.index(loop.dim) for loop in temporal]
+        if len(order) > len(set(order)):
+            return None
+        for loop in [*temporal, *(loop for block in blocks for loop in block.spatial)]:
+            factors[dims.index(loop.dim)][space.slots.index(Slot(index, loop.axis))] *= loop.extent
+        orders.append((*order, *(dim for dim in range(len(dims)) if dim not in order)))
+        stands: dict[str, int] = {}
+        outside = 0
+        for block in blocks:
+            stands |= dict.fromkeys(block.operands, outside)
+            outside += sum(loop.extent > 1 for loop in block.temporal)
+        keeps.append(frozenset(stands))
+        places.append(tuple(sorted(stands.items())))
+    return Draft(tuple(map(tuple, factors)), tuple(orders), tuple(keeps), tuple(places))
+
+
 def _blocks(draft: Draft, space: Mapspace, index: int) -> Iterator[Block]:
     """The blocks of a level: one at every place where an operand is kept."""
     level = space.hardware.levels[index]

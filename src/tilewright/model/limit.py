@@ -74,7 +74,7 @@ def operand_words(operand: Operand, workload: Workload, *, in_box: bool = False)
 
     With `in_box`, those of the box around all that is touched, padding and all.
     """
-    return math.prod(_rank_words(rank, workload.sizes, in_box) for rank in operand.ranks)
+    return math.prod(rank_words(rank, workload.sizes, in_box=in_box) for rank in operand.ranks)
 
 
 def operand_touches(operand: Operand, workload: Workload) -> int:
@@ -96,13 +96,15 @@ def real_macs(workload: Workload) -> int:
     return macs
 
 
-def _rank_words(rank: Rank, sizes: dict[str, int], in_box: bool) -> int:
+def rank_words(rank: Rank, sizes: dict[str, int], *, in_box: bool = False) -> int:
+    """The distinct coordinates of a rank that are touched, padding left out; or of its box."""
     coefficients = tuple(term.coefficient for term in rank.terms)
     coordinates = touched(coefficients, tuple(sizes[t.dim] for t in rank.terms), in_box)
-    return (coordinates if in_box else coordinates & _data_bits(rank)).bit_count()
+    return (coordinates if in_box else coordinates & data_bits(rank)).bit_count()
 
 
-def _data_bits(rank: Rank) -> int:
+def data_bits(rank: Rank) -> int:
+    """The coordinates of a rank that are no padding, as a bit set."""
     return -1 if rank.data is None else (1 << rank.data[1]) - (1 << rank.data[0])
 
 
@@ -119,7 +121,7 @@ def real_pairs(rank: Rank, sizes: dict[str, int]) -> int:
                     key = start + index * term.coefficient
                     moved[key] = moved.get(key, 0) + times
             starts = moved
-    data = _data_bits(rank)
+    data = data_bits(rank)
     return sum(times * (row << start & data).bit_count() for start, times in starts.items())
 
 
@@ -195,7 +197,7 @@ def _outside(operand: Operand, workload: Workload) -> int:
 def _words_of_group(operand: Operand, groups: set[str], workload: Workload) -> int:
     """The most words that share their index in the dims of all operands."""
     ranks = (rank for rank in operand.ranks if groups.isdisjoint(term.dim for term in rank.terms))
-    return math.prod(_rank_words(rank, workload.sizes, False) for rank in ranks)
+    return math.prod(rank_words(rank, workload.sizes) for rank in ranks)
 
 
 @dataclass(frozen=True, slots=True)
