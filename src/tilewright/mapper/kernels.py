@@ -549,14 +549,17 @@ def edge_floor(
     if operand < len(problem.uses) - 1:
         return words * (template.fill[c, operand] + template.load[c, operand] * share)
     down = template.level[c]
-    first = template.first_fill[c, operand] * copies
+    fills = words - template.first_fill[c, operand] * copies
     loads = words * share - template.first_load[c, operand] * (copies * share)
+    if template.first_fill[c, operand] <= problem.distinct[operand]:
+        fills, loads = max(fills, 0.0), max(loads, 0.0)
+    # else fan-outs further out are charged for the copies that they do not make (`missed`)
     return (
         words * problem.read[down, operand]
-        + max(words - first, 0.0) * problem.write[down, operand]
-        + max(loads, 0.0) * template.load[c, operand]
+        + fills * problem.write[down, operand]
+        + loads * template.load[c, operand]
         + words * merged * template.merge[c, operand]
-        - template.discount[c, operand]
+        - (template.discount[c, operand] if copies == 1.0 else 0.0)
     )
 
 

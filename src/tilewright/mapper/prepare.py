@@ -1250,12 +1250,17 @@ class _TemplateMaker:
                     share *= float(features[k].macs[:, o].min())
                     if problem.reduction[self.stages[k].fan]:
                         merged /= most
+            if charged < 0 and o < output:
+                constant += words * share * problem.read[up, o]
+                continue
             if charged < 0:
-                cost = words * share * problem.read[up, o]
-                if o == output:
-                    loads = max(0.0, words * share - problem.distinct[o] * first)
-                    cost = loads * problem.read[up, o] + words * merged * problem.update[up, o]
-                constant += cost
+                constant += words * merged * problem.update[up, o]
+                loads = words * share - problem.distinct[o] * first
+                constant += max(0.0, loads) * problem.read[up, o]
+                if primary >= 0:  # each instance of a fan-out further out has firsts of its own
+                    phi = features[primary].phis[:, o]
+                    fewer = words * share - problem.distinct[o] * first / phi.max() * phi
+                    rows[primary] += (np.maximum(0.0, fewer) - max(0.0, loads)) * problem.read[up, o]
                 continue
             phi, saved = features[charged].phis[:, o], features[charged].macs[:, o]
             if o < output:
@@ -1278,11 +1283,15 @@ class _TemplateMaker:
         more = np.zeros((len(phis), len(self.stages) + 1))
         for c in range(stage + 2, len(self.stages) if len(phis) else 0):
             for o in range(output + 1):
-                if not self.keeps[c, o] or self.parent(c, o) > stage:
+                if not self.keeps[c, o]:
                     continue
-                words = problem.distinct[o]
-                if self.stages[c].level == self.stages[c - 1].level:
-                    words = float(self.lists[c - 1].moving[:, o].min())  # it never stays
+                if o == output:
+                    more[:, c] += self.fewer_firsts(stage, c, features)
+                if self.parent(c, o) > stage:
+                    continue
+                words = problem.distinct[o] * phis[:, o]  # each copy of a word arrives once
+                if self.stages[c].level == self.stages[c - 1].level:  # it never stays
+                    words = np.maximum(words, float(self.lists[c - 1].moving[:, o].min()))
                 others = [k for k in range(self.parent(c, o), c) if k != stage]
                 up = self.stages[self.parent(c, o)].level
                 if o < output:
@@ -1292,6 +1301,23 @@ class _TemplateMaker:
                     words *= self.least_merged(others, o, features) * problem.update[up, o]
                     more[:, c] += words * (1.0 / phis[:, o] - 1.0 / phis[:, o].max())
         return more
+
+    def fewer_firsts(self, stage: int, c: int, features: list[_Features]) -> Floats:
+        """(M,) what an unrolling lets an output's edge save less than the best, further inside.
+
+        Every copy of a word has a first touch, which neither loads nor fills; only where there is
+        no copy is a finished word narrower.
+        """
+        output = len(self.problem.uses) - 1
+        phis, edges = features[stage].phis[:, output], self.coefficients(features)
+        a_first = self.problem.distinct[output] * float(
+            edges["fill"][c, output] + edges["load"][c, output]
+        )
+        charge = a_first * (phis.max() - phis)
+        copying = [k for k in range(c) if features[k].phis[:, output].max(initial=1.0) > 1.0]
+        if copying == [stage]:
+            charge += np.where(phis > 1.0, edges["discount"][c, output], 0.0)
+        return charge
 
     def least_share(
         self,
@@ -1333,7 +1359,7 @@ class _TemplateMaker:
     ) -> Mask:
         """Of the unrollings of a class, those that no other betters in all that bounds use."""
         chosen = np.zeros(len(group), np.bool_)
-        looked_at = np.column_stack([saved, -phis[:, -1:], macs])
+        looked_at = np.column_stack([saved, -phis[:, -1:], phis[:, -1:] > 1.0, macs])
         for k in range(len(self.stages)):
             low, high = starts[k], starts[k + 1]
             for g in np.unique(group[low:high]):
@@ -1367,12 +1393,14 @@ class _TemplateMaker:
                 costs[:, o] = words * (fill + load * share[o])
                 continue
             fold = 1.0 / phi[o] if fan >= 0 and problem.reduction[fan] else 1.0
-            first = coefficients["first_fill"][c, o] * phi[o]
+            fills = words - coefficients["first_fill"][c, o] * phi[o]
+            loads = words * share[o] - coefficients["first_load"][c, o] * phi[o]
+            if coefficients["first_fill"][c, o] <= problem.distinct[o]:  # see `kernels.edge_floor`
+                fills, loads = np.maximum(fills, 0.0), np.maximum(loads, 0.0)
             costs[:, o] = (
                 words * problem.read[self.stages[c].level, o]
-                + np.maximum(words - first, 0.0) * fill
-                + np.maximum(words * share[o] - coefficients["first_load"][c, o] * phi[o], 0.0)
-                * load
+                + fills * fill
+                + loads * load
                 + words * fold * coefficients["merge"][c, o]
                 - coefficients["discount"][c, o]
             )
