@@ -553,6 +553,26 @@ def test_a_bound_of_what_is_outside_that_is_too_high_is_seen(
     fail_to_agree(kind)
 
 
+@pytest.mark.parametrize("fault", ["half more", "one boundary more"])
+@pytest.mark.parametrize("kind", [KINDS[1], KINDS[2], RELAXED[1]], ids=str)
+def test_a_bound_of_all_that_is_inside_that_is_too_high_is_seen(
+    kind: Kind, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tilewright.mapper import prepare
+
+    right: Callable[..., float] = prepare._least_inside
+
+    def too_high(template: Any, stage: int, distinct: Any) -> float:
+        least = right(template, stage, distinct)
+        if fault == "half more":
+            return 1.5 * least
+        low, high = template.tile_start[stage : stage + 2]
+        return least + float(template.quick_total[low:high].min())  # edges into the tile itself
+
+    monkeypatch.setattr(prepare, "_least_inside", too_high)
+    fail_to_agree(kind)
+
+
 def charge_much(monkeypatch: pytest.MonkeyPatch, part: float) -> None:
     """Charge all blocks that share a memory for room, whether that raises bounds or not."""
     from tilewright.mapper import optimal
@@ -744,6 +764,60 @@ OVERLAPPING = Space(
     ),
     uneven=True,
 )
+
+
+# Sums stand in a memory of their own, not next to the fan-out that decides how many copies there
+# are of them, and what of that is merged.
+def far_sums(reduction: bool, psum: int) -> Space:
+    layer = einsum("product", "Z[M,N] += A[M,K] * B[K,N]", {"M": 2, "N": 2, "K": 6}, {"psum": psum})
+    fanout = Fanout(4, 3, reduction=reduction)
+    levels = (
+        Level("DRAM", read_pj=8, write_pj=8, fanout=fanout),
+        Level("FIFO", 32, read_pj=1, write_pj=1, keeps=frozenset("A")),
+        Level("SUMS", 48, read_pj=2, write_pj=2, keeps=frozenset("Z")),
+    )
+    return Space(layer, Hardware("far", levels))
+
+
+FAR = [far_sums(reduction, psum) for reduction in (True, False) for psum in (16, 24)]
+
+
+def test_sums_that_are_not_next_to_the_fan_out() -> None:
+    list(map(compare, FAR))
+
+
+@pytest.mark.parametrize("name", ["fewer_firsts", "missed"])
+def test_charges_for_sums_that_are_too_high_are_seen(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tilewright.mapper import prepare
+
+    maker: Any = prepare._TemplateMaker
+    right: Callable[..., Any] = getattr(maker, name)
+
+    def too_high(self: Any, *args: Any) -> Any:
+        return 1.5 * right(self, *args)
+
+    monkeypatch.setattr(maker, name, too_high)
+    with pytest.raises(AssertionError):
+        list(map(compare, FAR))
+
+
+@pytest.mark.parametrize("name", ["_least_product", "_most_product", "_without_firsts"])
+def test_charges_for_words_of_macs_that_are_too_high_are_seen(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tilewright.mapper import prepare
+
+    right: Callable[..., Any] = getattr(prepare, name)
+
+    def too_high(*args: Any) -> Any:
+        whole, charges = right(*args)
+        return whole, [2.0 * charge for charge in charges]
+
+    monkeypatch.setattr(prepare, name, too_high)
+    with pytest.raises(AssertionError):
+        list(map(compare, [FAR[1], random_space(KINDS[2], 2, 4_000)]))
 
 
 # What waits in the buffer's stage has the tile there that all of its instances hold together.
