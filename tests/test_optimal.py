@@ -553,6 +553,19 @@ def test_a_bound_of_what_is_outside_that_is_too_high_is_seen(
     fail_to_agree(kind)
 
 
+def test_bits_on_ports_that_macs_do_not_need_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tilewright.mapper import prepare
+
+    maker: Any = prepare._TemplateMaker
+    right: Callable[..., Any] = maker.mac_bits
+
+    def more(self: Any, *args: Any) -> Any:
+        return {name: 1.5 * bits for name, bits in right(self, *args).items()}
+
+    monkeypatch.setattr(maker, "mac_bits", more)
+    fail_to_agree(KINDS[2])
+
+
 @pytest.mark.parametrize("fault", ["half more", "one boundary more"])
 @pytest.mark.parametrize("kind", [KINDS[1], KINDS[2], RELAXED[1]], ids=str)
 def test_a_bound_of_all_that_is_inside_that_is_too_high_is_seen(
@@ -627,19 +640,23 @@ def test_operands_that_are_not_expected_to_wait_are_seen(monkeypatch: pytest.Mon
     fail_to_agree(KINDS[1])
 
 
+@pytest.mark.parametrize("size", ["_ORDERED", "_LARGE"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_choices_that_are_ordered_first_are_not_missed(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, size: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every mapspace counts as large: choices are ordered, and left out, by their own bound."""
     from tilewright.mapper import optimal
 
-    monkeypatch.setattr(optimal, "_LARGE", 0)
+    monkeypatch.setattr(optimal, size, 0)
     for seed in range(FEW):
         compare(random_space(kind, seed, 4_000))
 
 
-def test_choices_that_are_left_out_wrongly_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", ["_ORDERED", "_LARGE"])
+def test_choices_that_are_left_out_wrongly_are_seen(
+    size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tilewright.mapper import optimal
     from tilewright.mapper.prepare import Blocks, Preparation
 
@@ -648,7 +665,7 @@ def test_choices_that_are_left_out_wrongly_are_seen(monkeypatch: pytest.MonkeyPa
     def too_high(self: Preparation, blocks: Blocks) -> float:
         return 1.5 * right(self, blocks)
 
-    monkeypatch.setattr(optimal, "_LARGE", 0)
+    monkeypatch.setattr(optimal, size, 0)
     monkeypatch.setattr(Preparation, "least_energy", too_high)
     fail_to_agree(KINDS[3])
 

@@ -676,7 +676,7 @@ def _admits(path: Path, objective: int, energy: float, cycles: float, words: flo
 
 @compiled_inside
 def _port_cycles(problem: Problem, template: Template, path: Path, c: int) -> float:
-    """The least cycles that the ports need for the edges into boundaries up to `c`."""
+    """The least cycles that ports need for the edges into boundaries up to `c`, and for MACs."""
     cycles, instances = 0.0, 1.0
     for k in range(len(path.stay)):
         if k > c:
@@ -684,7 +684,11 @@ def _port_cycles(problem: Problem, template: Template, path: Path, c: int) -> fl
         level = template.level[k]
         if k > 0:
             instances = path.copies[k]
-        reads, writes = path.reads[c, level] / instances, path.writes[c, level] / instances
+        reads, writes = path.reads[c, level], path.writes[c, level]
+        if c < len(path.stay):
+            reads += template.mac_reads[level]
+            writes += template.mac_writes[level]
+        reads, writes = reads / instances, writes / instances
         cycles = max(cycles, reads / problem.read_width[level])
         cycles = max(cycles, writes / problem.write_width[level])
         cycles = max(cycles, (reads + writes) / problem.width[level])

@@ -1022,6 +1022,7 @@ class _TemplateMaker:
             idle_words=self.idle_words(),
             rent=np.concatenate(owed),
             **coefficients,
+            **self.mac_bits(features, primary),
         )
         template = _in_order(template)
         template.moving[count - 1, :] = constant
@@ -1282,10 +1283,19 @@ class _TemplateMaker:
         rows = [row + self.missed(k, features).sum(axis=1) for k, row in enumerate(rows)]
         return np.concatenate(rows), constant
 
+    def mac_bits(self, features: list[_Features], primary: int) -> dict[str, Floats]:
+        """`Template.mac_reads` and `mac_writes`."""
+        found = np.zeros((2, len(self.problem.width)))
+        for o, bits in enumerate(self.problem.bits):
+            up = self.stages[self.parent(len(self.stages), o)].level
+            for port, (_, (least, _)) in enumerate(self.mac_moves(o, features, primary)):
+                found[port, up] += bits * least
+        return {"mac_reads": found[0], "mac_writes": found[1]}
+
     def mac_moves(
         self, operand: int, features: list[_Features], primary: int
     ) -> Iterator[tuple[float, _Moves]]:
-        """What MACs read of an operand, and update, each with its energy per word."""
+        """What MACs read of an operand, and of the output update, with the energy per word."""
         problem, words = self.problem, self.mac_words(operand)
         parent = self.parent(len(self.stages), operand)
         up = self.stages[parent].level
