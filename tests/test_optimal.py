@@ -911,3 +911,28 @@ def _compile_nothing(should_stop: object) -> bool:
 def _last_kept(problem: Any, template: Any, boundary: int) -> int:
     kept = [o for o in range(len(problem.uses)) if template.keeps[boundary, o]]
     return kept[-1] if kept else -1
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_lists_are_let_go_at_the_end(objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large lists of one layer are not kept until Python looks for circles of references."""
+    import gc
+    import weakref
+
+    from tilewright.mapper.prepare import Preparation
+
+    begun: list[weakref.ref[Preparation]] = []
+    right = Preparation.stages
+
+    def noting(self: Preparation, *args: Any) -> Any:
+        begun.append(weakref.ref(self))
+        return right(self, *args)
+
+    monkeypatch.setattr(Preparation, "stages", noting)
+    gc.disable()
+    try:
+        solve(FAR[0], objective)
+        assert begun
+        assert not any(made() for made in begun)
+    finally:
+        gc.enable()

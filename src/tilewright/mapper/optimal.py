@@ -32,6 +32,7 @@ from tilewright.mapper.prepare import (
     Stage,
     reject_uncovered,
     root_floors,
+    run_at_once,
     with_bounds,
     with_tiles,
     without_classes,
@@ -227,6 +228,8 @@ def _prove(  # noqa: PLR0913, PLR0917
         interrupted = True
     except _OutOfTimeError:
         pass
+    finally:
+        hunt.let_go()
     cost = hunt.best
     bound = None
     if cost is not None:
@@ -342,6 +345,10 @@ class _Hunt:
                 self._limit(limits, goal)
             self._search(tie, limits)
             goals.append(tie)
+
+    def let_go(self) -> None:
+        """End the circle of references that would keep lists of tiles until Python looks for it."""
+        self.preparation.run = self.whole.run = run_at_once
 
     def _list_choices(self, limits: list[float]) -> None:
         """Make the lists of all choices that may be worth searching."""
