@@ -553,6 +553,39 @@ def test_a_bound_of_what_is_outside_that_is_too_high_is_seen(
     fail_to_agree(kind)
 
 
+def test_bits_on_ports_that_macs_do_not_need_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tilewright.mapper import prepare
+
+    maker: Any = prepare._TemplateMaker
+    right: Callable[..., Any] = maker.mac_bits
+
+    def more(self: Any, *args: Any) -> Any:
+        return {name: 1.5 * bits for name, bits in right(self, *args).items()}
+
+    monkeypatch.setattr(maker, "mac_bits", more)
+    fail_to_agree(KINDS[2])
+
+
+@pytest.mark.parametrize("fault", ["half more", "one boundary more"])
+@pytest.mark.parametrize("kind", [KINDS[1], KINDS[2], RELAXED[1]], ids=str)
+def test_a_bound_of_all_that_is_inside_that_is_too_high_is_seen(
+    kind: Kind, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tilewright.mapper import prepare
+
+    right: Callable[..., float] = prepare._least_inside
+
+    def too_high(template: Any, stage: int, distinct: Any) -> float:
+        least = right(template, stage, distinct)
+        if fault == "half more":
+            return 1.5 * least
+        low, high = template.tile_start[stage : stage + 2]
+        return least + float(template.quick_total[low:high].min())  # edges into the tile itself
+
+    monkeypatch.setattr(prepare, "_least_inside", too_high)
+    fail_to_agree(kind)
+
+
 def charge_much(monkeypatch: pytest.MonkeyPatch, part: float) -> None:
     """Charge all blocks that share a memory for room, whether that raises bounds or not."""
     from tilewright.mapper import optimal
@@ -607,19 +640,23 @@ def test_operands_that_are_not_expected_to_wait_are_seen(monkeypatch: pytest.Mon
     fail_to_agree(KINDS[1])
 
 
+@pytest.mark.parametrize("size", ["_ORDERED", "_LARGE"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_choices_that_are_ordered_first_are_not_missed(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, size: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every mapspace counts as large: choices are ordered, and left out, by their own bound."""
     from tilewright.mapper import optimal
 
-    monkeypatch.setattr(optimal, "_LARGE", 0)
+    monkeypatch.setattr(optimal, size, 0)
     for seed in range(FEW):
         compare(random_space(kind, seed, 4_000))
 
 
-def test_choices_that_are_left_out_wrongly_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", ["_ORDERED", "_LARGE"])
+def test_choices_that_are_left_out_wrongly_are_seen(
+    size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tilewright.mapper import optimal
     from tilewright.mapper.prepare import Blocks, Preparation
 
@@ -628,7 +665,7 @@ def test_choices_that_are_left_out_wrongly_are_seen(monkeypatch: pytest.MonkeyPa
     def too_high(self: Preparation, blocks: Blocks) -> float:
         return 1.5 * right(self, blocks)
 
-    monkeypatch.setattr(optimal, "_LARGE", 0)
+    monkeypatch.setattr(optimal, size, 0)
     monkeypatch.setattr(Preparation, "least_energy", too_high)
     fail_to_agree(KINDS[3])
 
@@ -746,6 +783,60 @@ OVERLAPPING = Space(
 )
 
 
+# Sums stand in a memory of their own, not next to the fan-out that decides how many copies there
+# are of them, and what of that is merged.
+def far_sums(reduction: bool, psum: int) -> Space:
+    layer = einsum("product", "Z[M,N] += A[M,K] * B[K,N]", {"M": 2, "N": 2, "K": 6}, {"psum": psum})
+    fanout = Fanout(4, 3, reduction=reduction)
+    levels = (
+        Level("DRAM", read_pj=8, write_pj=8, fanout=fanout),
+        Level("FIFO", 32, read_pj=1, write_pj=1, keeps=frozenset("A")),
+        Level("SUMS", 48, read_pj=2, write_pj=2, keeps=frozenset("Z")),
+    )
+    return Space(layer, Hardware("far", levels))
+
+
+FAR = [far_sums(reduction, psum) for reduction in (True, False) for psum in (16, 24)]
+
+
+def test_sums_that_are_not_next_to_the_fan_out() -> None:
+    list(map(compare, FAR))
+
+
+@pytest.mark.parametrize("name", ["fewer_firsts", "missed"])
+def test_charges_for_sums_that_are_too_high_are_seen(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tilewright.mapper import prepare
+
+    maker: Any = prepare._TemplateMaker
+    right: Callable[..., Any] = getattr(maker, name)
+
+    def too_high(self: Any, *args: Any) -> Any:
+        return 1.5 * right(self, *args)
+
+    monkeypatch.setattr(maker, name, too_high)
+    with pytest.raises(AssertionError):
+        list(map(compare, FAR))
+
+
+@pytest.mark.parametrize("name", ["_least_product", "_most_product", "_without_firsts"])
+def test_charges_for_words_of_macs_that_are_too_high_are_seen(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tilewright.mapper import prepare
+
+    right: Callable[..., Any] = getattr(prepare, name)
+
+    def too_high(*args: Any) -> Any:
+        whole, charges = right(*args)
+        return whole, [2.0 * charge for charge in charges]
+
+    monkeypatch.setattr(prepare, name, too_high)
+    with pytest.raises(AssertionError):
+        list(map(compare, [FAR[1], random_space(KINDS[2], 2, 4_000)]))
+
+
 # What waits in the buffer's stage has the tile there that all of its instances hold together.
 WAITING = Space(
     einsum("outer", "Z[M,N] += A[M] * B[N]", {"M": 6, "N": 4}),
@@ -820,3 +911,28 @@ def _compile_nothing(should_stop: object) -> bool:
 def _last_kept(problem: Any, template: Any, boundary: int) -> int:
     kept = [o for o in range(len(problem.uses)) if template.keeps[boundary, o]]
     return kept[-1] if kept else -1
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_lists_are_let_go_at_the_end(objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large lists of one layer are not kept until Python looks for circles of references."""
+    import gc
+    import weakref
+
+    from tilewright.mapper.prepare import Preparation
+
+    begun: list[weakref.ref[Preparation]] = []
+    right = Preparation.stages
+
+    def noting(self: Preparation, *args: Any) -> Any:
+        begun.append(weakref.ref(self))
+        return right(self, *args)
+
+    monkeypatch.setattr(Preparation, "stages", noting)
+    gc.disable()
+    try:
+        solve(FAR[0], objective)
+        assert begun
+        assert not any(made() for made in begun)
+    finally:
+        gc.enable()

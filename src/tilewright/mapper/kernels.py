@@ -549,14 +549,17 @@ def edge_floor(
     if operand < len(problem.uses) - 1:
         return words * (template.fill[c, operand] + template.load[c, operand] * share)
     down = template.level[c]
-    first = template.first_fill[c, operand] * copies
+    fills = words - template.first_fill[c, operand] * copies
     loads = words * share - template.first_load[c, operand] * (copies * share)
+    if template.first_fill[c, operand] <= problem.distinct[operand]:
+        fills, loads = max(fills, 0.0), max(loads, 0.0)
+    # else fan-outs further out are charged for the copies that they do not make (`missed`)
     return (
         words * problem.read[down, operand]
-        + max(words - first, 0.0) * problem.write[down, operand]
-        + max(loads, 0.0) * template.load[c, operand]
+        + fills * problem.write[down, operand]
+        + loads * template.load[c, operand]
         + words * merged * template.merge[c, operand]
-        - template.discount[c, operand]
+        - (template.discount[c, operand] if copies == 1.0 else 0.0)
     )
 
 
@@ -673,7 +676,7 @@ def _admits(path: Path, objective: int, energy: float, cycles: float, words: flo
 
 @compiled_inside
 def _port_cycles(problem: Problem, template: Template, path: Path, c: int) -> float:
-    """The least cycles that the ports need for the edges into boundaries up to `c`."""
+    """The least cycles that ports need for the edges into boundaries up to `c`, and for MACs."""
     cycles, instances = 0.0, 1.0
     for k in range(len(path.stay)):
         if k > c:
@@ -681,7 +684,11 @@ def _port_cycles(problem: Problem, template: Template, path: Path, c: int) -> fl
         level = template.level[k]
         if k > 0:
             instances = path.copies[k]
-        reads, writes = path.reads[c, level] / instances, path.writes[c, level] / instances
+        reads, writes = path.reads[c, level], path.writes[c, level]
+        if c < len(path.stay):
+            reads += template.mac_reads[level]
+            writes += template.mac_writes[level]
+        reads, writes = reads / instances, writes / instances
         cycles = max(cycles, reads / problem.read_width[level])
         cycles = max(cycles, writes / problem.write_width[level])
         cycles = max(cycles, (reads + writes) / problem.width[level])

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from itertools import permutations, product
+from itertools import islice, permutations, product
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from tilewright.mapper.prepare import (
     Stage,
     reject_uncovered,
     root_floors,
+    run_at_once,
     with_bounds,
     with_tiles,
     without_classes,
@@ -95,8 +96,9 @@ _BETTER = 0.998
 """A best found below that share of the last one makes bounds worth computing again."""
 _MOST_HELD = 1_000_000
 """Tiles that are held for all choices together; others are listed when a choice is searched."""
-_LARGE = 300_000
-"""Tiles of a mapspace from which on choices of bypasses are ordered before their lists are made."""
+_ORDERED, _LARGE = 1_000, 300_000
+"""Tiles of a mapspace from which on choices of bypasses are ordered before their lists are made;
+and from which on a first mapping is looked for longer."""
 _MOST_ENTRIES = 25_000_000
 """Bounds by place in the lattice, way and class of cycles that are filled at once, 200 MB: choices
 with more are searched in several parts."""
@@ -226,6 +228,8 @@ def _prove(  # noqa: PLR0913, PLR0917
         interrupted = True
     except _OutOfTimeError:
         pass
+    finally:
+        hunt.let_go()
     cost = hunt.best
     bound = None
     if cost is not None:
@@ -324,7 +328,7 @@ class _Hunt:
             self._charge(0.0, 1.0)
         limits = [*_NO_LIMITS]
         self.bound = self._compulsory()
-        if self._is_large and not self.preparation.space.uneven:
+        if self._is_ordered and not self.preparation.space.uneven:
             self._search_one_by_one(limits)
         else:
             self._list_choices(limits)
@@ -341,6 +345,10 @@ class _Hunt:
                 self._limit(limits, goal)
             self._search(tie, limits)
             goals.append(tie)
+
+    def let_go(self) -> None:
+        """End the circle of references that would keep lists of tiles until Python looks for it."""
+        self.preparation.run = self.whole.run = run_at_once
 
     def _list_choices(self, limits: list[float]) -> None:
         """Make the lists of all choices that may be worth searching."""
@@ -461,13 +469,21 @@ class _Hunt:
             limits[3] = self.best.edp * (1 + _SLACK)
 
     @property
-    def _is_large(self) -> bool:
+    def _is_ordered(self) -> bool:
         """Whether lists of tiles are so long that it pays to order choices before making any."""
+        if self._is_large or self.preparation.space.uneven:
+            return self._is_large
+        several = len(list(islice(self.preparation.choices(), 2))) > 1
+        return several and int(np.prod(self.preparation.counts)) >= _ORDERED
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether lists of tiles take longer to make than searches that find a first mapping."""
         return int(np.prod(self.preparation.counts)) >= _LARGE
 
     def _ordered(self) -> Iterator[Blocks]:
         """Every choice; in large mapspaces the most promising first, without the hopeless ones."""
-        if not self._is_large:
+        if not self._is_ordered:
             yield from self.preparation.choices()
             return
         floors: list[tuple[float, Blocks]] = []
@@ -561,20 +577,23 @@ class _Hunt:
             return
         hard = False
         for wider in self._steps():
-            threshold = max(first, 1e-30) * wider
-            almost = _ALMOST_UNEVEN if self.preparation.space.uneven else _ALMOST
-            if threshold > self._value(objective) * almost:
-                threshold = np.inf
+            threshold = self._worthwhile(max(first, 1e-30) * wider)
             if not hard:
                 hard = not self._pass(starts, objective, [*limits, threshold], _QUICK_NODES)
                 if hard and self._value(objective) > threshold:
                     self._dive(starts, objective, limits, first)
+                    threshold = self._worthwhile(threshold)
             if hard:
                 self._pass(starts, objective, [*limits, threshold], _ENDLESS)
             self.bound = max(self.bound, min(threshold, self._value(objective)))
             self._report()
             if self._value(objective) <= threshold:
                 return
+
+    def _worthwhile(self, threshold: float) -> float:
+        """A threshold, or none if it is too close to the best found for a search of its own."""
+        almost = _ALMOST_UNEVEN if self.preparation.space.uneven else _ALMOST
+        return np.inf if threshold > self._value(self.objective) * almost else threshold
 
     def _break_ties(
         self, starts: list[tuple[float, _Choice]], objective: Objective, limits: list[float]

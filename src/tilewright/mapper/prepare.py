@@ -848,6 +848,45 @@ def with_bounds(template: Template) -> Template:
     )
 
 
+_Moves = tuple[float, list[Floats]]
+"""A bound of words that move, all unrollings being at their best, and by stage what each adds."""
+
+
+def _least_product(times: float, factors: list[Floats]) -> _Moves:
+    """The least product of one factor of each list, and what each adds to it beside the others.
+
+    Π aₖ is at least Π bₖ + Σₖ (aₖ − bₖ)·Πⱼ≠ₖ bⱼ where a ≥ b ≥ 0.
+    """
+    least = [float(values.min(initial=math.inf)) if len(values) else 1.0 for values in factors]
+    whole = times * math.prod(least)
+    return whole, [whole * (v / b - 1.0) for v, b in zip(factors, least, strict=True)]
+
+
+def _most_product(times: float, factors: list[Floats]) -> _Moves:
+    """The largest product of one factor of each list, and what each takes from it at least."""
+    most = [float(values.max(initial=1.0)) for values in factors]
+    least = [float(values.min()) if len(values) else 1.0 for values in factors]
+    fewer = [
+        times * math.prod(least) / b * (a - v) for a, b, v in zip(most, least, factors, strict=True)
+    ]
+    return times * math.prod(most), fewer
+
+
+def _without_firsts(reads: _Moves, firsts: _Moves, primary: int) -> _Moves:
+    """The fewest reads of partial sums, as first touches read none, and what each adds to them.
+
+    If they may all be first touches, one fan-out alone can be charged.
+    """
+    least = reads[0] - firsts[0]
+    more = [a + b for a, b in zip(reads[1], firsts[1], strict=True)]
+    if least >= 0:
+        return least, more
+    charged = [np.zeros(len(mine)) for mine in more]
+    if primary >= 0:
+        charged[primary] = np.maximum(0.0, least + more[primary])
+    return 0.0, charged
+
+
 class _Features(NamedTuple):
     """What bounds use of every unrolling of a stage.
 
@@ -983,6 +1022,7 @@ class _TemplateMaker:
             idle_words=self.idle_words(),
             rent=np.concatenate(owed),
             **coefficients,
+            **self.mac_bits(features, primary),
         )
         template = _in_order(template)
         template.moving[count - 1, :] = constant
@@ -1231,45 +1271,49 @@ class _TemplateMaker:
         return found
 
     def mac_floors(self, features: list[_Features], primary: int) -> tuple[Floats, float]:
-        """The least energy of the MACs' words, by unrolling, and what no unrolling changes."""
-        problem, count = self.problem, len(self.stages)
-        rows = [np.zeros(len(f.copies)) for f in features]
-        constant, output = 0.0, len(problem.uses) - 1
-        for o in range(output + 1):
-            parent = self.parent(count, o)
-            up = self.stages[parent].level
-            words = self.mac_words(o)
-            share = merged = first = 1.0
-            charged = primary if primary >= parent else -1
-            for k in range(count):
-                if not len(features[k].phis) or k == charged:
-                    continue
-                most = float(features[k].phis[:, o].max())
-                first *= most
-                if k >= parent:
-                    share *= float(features[k].macs[:, o].min())
-                    if problem.reduction[self.stages[k].fan]:
-                        merged /= most
-            if charged < 0:
-                cost = words * share * problem.read[up, o]
-                if o == output:
-                    loads = max(0.0, words * share - problem.distinct[o] * first)
-                    cost = loads * problem.read[up, o] + words * merged * problem.update[up, o]
-                constant += cost
-                continue
-            phi, saved = features[charged].phis[:, o], features[charged].macs[:, o]
-            if o < output:
-                rows[charged] += words * share * saved * problem.read[up, o]
-                continue
-            fan = self.stages[charged].fan
-            lone = np.ones(len(phi)) if problem.multicast[fan] else phi
-            loads = np.maximum(0.0, words * share * saved - problem.distinct[o] * first * lone)
-            fold = 1.0 / phi if problem.reduction[fan] else np.ones(len(phi))
-            rows[charged] += loads * problem.read[up, o]
-            rows[charged] += words * merged * fold * problem.update[up, o]
-        for k in range(count):
-            rows[k] += self.missed(k, features).sum(axis=1)
+        """The least energy of the MACs' words, by unrolling, and what no unrolling changes.
+
+        Each unrolling is charged for what it makes dearer, all others being at their best.
+        """
+        rows, constant = [np.zeros(len(f.copies)) for f in features], 0.0
+        for o in range(len(self.problem.uses)):
+            for pj, (least, more) in self.mac_moves(o, features, primary):
+                constant += pj * least
+                rows = [row + pj * mine for row, mine in zip(rows, more, strict=True)]
+        rows = [row + self.missed(k, features).sum(axis=1) for k, row in enumerate(rows)]
         return np.concatenate(rows), constant
+
+    def mac_bits(self, features: list[_Features], primary: int) -> dict[str, Floats]:
+        """`Template.mac_reads` and `mac_writes`."""
+        found = np.zeros((2, len(self.problem.width)))
+        for o, bits in enumerate(self.problem.bits):
+            up = self.stages[self.parent(len(self.stages), o)].level
+            for port, (_, (least, _)) in enumerate(self.mac_moves(o, features, primary)):
+                found[port, up] += bits * least
+        return {"mac_reads": found[0], "mac_writes": found[1]}
+
+    def mac_moves(
+        self, operand: int, features: list[_Features], primary: int
+    ) -> Iterator[tuple[float, _Moves]]:
+        """What MACs read of an operand, and of the output update, with the energy per word."""
+        problem, words = self.problem, self.mac_words(operand)
+        parent = self.parent(len(self.stages), operand)
+        up = self.stages[parent].level
+        one = [np.ones(len(f.copies)) for f in features]
+        shares = [*one[:parent], *(f.macs[:, operand] for f in features[parent:])]
+        reads = _least_product(words, shares)
+        if operand < len(problem.uses) - 1:
+            yield float(problem.read[up, operand]), reads
+            return
+        merged, apart = [*one], [f.phis[:, operand] for f in features]
+        for k, stage in enumerate(self.stages):
+            if k >= parent and stage.fan >= 0 and problem.reduction[stage.fan]:
+                merged[k] = 1.0 / features[k].phis[:, operand]
+            if k >= parent and stage.fan >= 0 and problem.multicast[stage.fan]:
+                apart[k] = one[k]
+        firsts = _most_product(problem.distinct[operand], apart)
+        yield float(problem.read[up, operand]), _without_firsts(reads, firsts, primary)
+        yield float(problem.update[up, operand]), _least_product(words, merged)
 
     def missed(self, stage: int, features: list[_Features]) -> Floats:
         """(M, K + 1) what an unrolling adds to edges further inside that take it at its best."""
@@ -1278,11 +1322,15 @@ class _TemplateMaker:
         more = np.zeros((len(phis), len(self.stages) + 1))
         for c in range(stage + 2, len(self.stages) if len(phis) else 0):
             for o in range(output + 1):
-                if not self.keeps[c, o] or self.parent(c, o) > stage:
+                if not self.keeps[c, o]:
                     continue
-                words = problem.distinct[o]
-                if self.stages[c].level == self.stages[c - 1].level:
-                    words = float(self.lists[c - 1].moving[:, o].min())  # it never stays
+                if o == output:
+                    more[:, c] += self.fewer_firsts(stage, c, features)
+                if self.parent(c, o) > stage:
+                    continue
+                words = problem.distinct[o] * phis[:, o]  # each copy of a word arrives once
+                if self.stages[c].level == self.stages[c - 1].level:  # it never stays
+                    words = np.maximum(words, float(self.lists[c - 1].moving[:, o].min()))
                 others = [k for k in range(self.parent(c, o), c) if k != stage]
                 up = self.stages[self.parent(c, o)].level
                 if o < output:
@@ -1292,6 +1340,23 @@ class _TemplateMaker:
                     words *= self.least_merged(others, o, features) * problem.update[up, o]
                     more[:, c] += words * (1.0 / phis[:, o] - 1.0 / phis[:, o].max())
         return more
+
+    def fewer_firsts(self, stage: int, c: int, features: list[_Features]) -> Floats:
+        """(M,) what an unrolling lets an output's edge save less than the best, further inside.
+
+        Every copy of a word has a first touch, which neither loads nor fills; only where there is
+        no copy is a finished word narrower.
+        """
+        output = len(self.problem.uses) - 1
+        phis, edges = features[stage].phis[:, output], self.coefficients(features)
+        a_first = self.problem.distinct[output] * float(
+            edges["fill"][c, output] + edges["load"][c, output]
+        )
+        charge = a_first * (phis.max() - phis)
+        copying = [k for k in range(c) if features[k].phis[:, output].max(initial=1.0) > 1.0]
+        if copying == [stage]:
+            charge += np.where(phis > 1.0, edges["discount"][c, output], 0.0)
+        return charge
 
     def least_share(
         self,
@@ -1333,7 +1398,10 @@ class _TemplateMaker:
     ) -> Mask:
         """Of the unrollings of a class, those that no other betters in all that bounds use."""
         chosen = np.zeros(len(group), np.bool_)
-        looked_at = np.column_stack([saved, -phis[:, -1:], macs])
+        copying = np.where(
+            phis[:, -1:] > 1.0, 1.0, 0.0
+        )  # finished words are narrower where none is
+        looked_at = np.column_stack([saved, -phis[:, -1:], copying, macs])
         for k in range(len(self.stages)):
             low, high = starts[k], starts[k + 1]
             for g in np.unique(group[low:high]):
@@ -1367,12 +1435,14 @@ class _TemplateMaker:
                 costs[:, o] = words * (fill + load * share[o])
                 continue
             fold = 1.0 / phi[o] if fan >= 0 and problem.reduction[fan] else 1.0
-            first = coefficients["first_fill"][c, o] * phi[o]
+            fills = words - coefficients["first_fill"][c, o] * phi[o]
+            loads = words * share[o] - coefficients["first_load"][c, o] * phi[o]
+            if coefficients["first_fill"][c, o] <= problem.distinct[o]:  # see `kernels.edge_floor`
+                fills, loads = np.maximum(fills, 0.0), np.maximum(loads, 0.0)
             costs[:, o] = (
                 words * problem.read[self.stages[c].level, o]
-                + np.maximum(words - first, 0.0) * fill
-                + np.maximum(words * share[o] - coefficients["first_load"][c, o] * phi[o], 0.0)
-                * load
+                + fills * fill
+                + loads * load
                 + words * fold * coefficients["merge"][c, o]
                 - coefficients["discount"][c, o]
             )

@@ -160,6 +160,7 @@ class Template(NamedTuple):
         inside: (N, 2·O + 1, G) the same inside a tile, if an operand stays there, or none, or if
             an operand waits there.
         stay_slope, stay_offset: (K, O) energy per arrival of an operand that stays, and beside.
+        mac_reads, mac_writes: (L,) bits that MACs read and update at least, over all instances.
         idle_words: (K,) words that pass the outermost memory for boundaries inside, at least.
         rent: (N,) pJ that bounds charge a tile for its room, where blocks share a memory; of all
             blocks together never above 0.
@@ -207,5 +208,7 @@ class Template(NamedTuple):
     inside: Floats
     stay_slope: Floats
     stay_offset: Floats
+    mac_reads: Floats
+    mac_writes: Floats
     idle_words: Floats
     rent: Floats
