@@ -1400,7 +1400,7 @@ class _TemplateMaker:
         chosen = np.zeros(len(group), np.bool_)
         copying = np.where(
             phis[:, -1:] > 1.0, 1.0, 0.0
-        )  # finished words are narrower where none is
+        )  # where none is, finished words are narrower
         looked_at = np.column_stack([saved, -phis[:, -1:], copying, macs])
         for k in range(len(self.stages)):
             low, high = starts[k], starts[k + 1]
