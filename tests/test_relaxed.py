@@ -342,7 +342,7 @@ def test_a_layer_of_many_mappings_may_be_proved_by_the_bound_alone() -> None:
 
 
 def test_a_search_cut_short_is_bounded_by_what_holds_for_all() -> None:
-    layer = conv2d("large", K=240, C=240, P=48, Q=48, R=3, S=3)
+    layer = conv2d("large", N=16, K=720, C=240, P=48, Q=48, R=3, S=3)
     chip, seen = zoo.eyeriss(), list[float | None]()
     found = find_mapping(
         layer,
