@@ -183,6 +183,15 @@ def test_lines_are_expected_set_by_set(name: str, objective: str) -> None:
         assert 0.96 * counted <= expected <= 1.35 * counted
 
 
+def test_the_leanest_may_have_one_vector() -> None:
+    """Two vectors of 16 lanes have 46 KB of weights, which pass through L1 for every tile."""
+    shape, _ = read_shape(tw.load_layer("alexnet:conv1"))
+    lean = choose_blocking(shape, Cpu("paper", PAPER), AVX512, objective="accesses")
+    fast = choose_blocking(shape, Cpu("paper", PAPER), AVX512)
+    assert lean.blocking.vectors == 1 < fast.blocking.vectors
+    assert lean.expected[0] < 0.8 * fast.expected[0]
+
+
 def test_conflicts_that_are_left_out_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that take 5.7 of 8 ways beside rows of three channels: sets overflow."""
     made = made_for(PAPER, "alexnet:conv1")

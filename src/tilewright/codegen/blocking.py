@@ -233,7 +233,10 @@ def _register_tiles(
             tiles[vectors, width] = _arithmetic_cycles(plan, cpu)
     # Among equals the one with fewer vectors: its weights take less of L1.
     ranked = sorted(tiles, key=lambda tile: (round(tiles[tile] * 50 / min(tiles.values())), tile))
-    return ranked[: _LEAN_TILES if lean else _BEST_TILES]
+    if not lean:
+        return ranked[:_BEST_TILES]
+    narrow = next(tile for tile in ranked if tile[0] == 1)  # whose weights take least of L1
+    return list(dict.fromkeys([*ranked[:_LEAN_TILES], narrow]))
 
 
 def _chunk_sizes(layout: Layout, *, fine: bool) -> list[int]:
