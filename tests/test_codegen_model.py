@@ -211,7 +211,8 @@ def _kept_by_size(plan: Plan, nest: LoopNest, depth: int, cache: Cache) -> float
     return float(sum(tile.values()) * cache.line_bytes <= cache.capacity_bytes)
 
 
-def test_the_leanest_fetch_less() -> None:
+def test_the_leanest_fetch_less_and_take_longer() -> None:
+    """But for the percent that parts of rows, which only they may have, are modelled to gain."""
     machine, less = Cpu("paper", PAPER), 0
     for layer in tw.load("resnet18").layers:
         shape, _ = read_shape(layer.workload)
@@ -220,6 +221,7 @@ def test_the_leanest_fetch_less() -> None:
         )
         moved = [sum(choice.expected) for choice in (lean, fast)]
         assert moved[0] <= moved[1]
+        assert fast.cycles <= 1.01 * lean.cycles
         less += moved[0] < moved[1]
     assert less > 3
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.relaxed import GENERIC
 from enumeration import Space, count_and_best
 from numpy.typing import NDArray
 from test_optimal import RELAXED
 from tiny_spaces import Kind, random_space
 
 from tilewright import zoo
-from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
+from tilewright.ir.hardware import Fanout, Hardware, Level
 from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.workload import Operand, Workload, conv2d, einsum
 from tilewright.mapper import floor, sharing
@@ -31,15 +32,6 @@ from tilewright.model.evaluate import make_evaluator
 from tilewright.model.limit import operand_words
 
 SMALL = conv2d("small", K=8, C=4, P=6, Q=6, R=3, S=1)
-GENERIC = Hardware(
-    "generic",
-    (
-        Level("DRAM", word_bits=16, read_pj=200, write_pj=200, bandwidth=4),
-        Level("GLB", 2**20, word_bits=16, read_pj=6, write_pj=6, fanout=Fanout(16, 16)),
-        Level("RF", 4096, word_bits=16, read_pj=1, write_pj=1),
-    ),
-    Compute(pj=1),
-)
 LAYER = conv2d("layer", K=64, C=32, P=14, Q=14, R=3, S=3, padding=1)
 
 

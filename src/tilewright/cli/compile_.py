@@ -56,7 +56,7 @@ def compile_command(  # noqa: PLR0913, PLR0917
         str, typer.Option(help="What pooling does with a window: sum, average or max.")
     ] = "sum",
     objective: Annotated[
-        str, typer.Option(help="time, or accesses: the fewest lines fetched from L2.")
+        str, typer.Option(help="time, or accesses: the fewest lines from L2, L3 and DRAM.")
     ] = "time",
     cpu: Annotated[
         Path | None,
