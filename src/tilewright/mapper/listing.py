@@ -5,6 +5,8 @@ Owns: compiled enumeration over the lattice of divisor vectors.
 Non-goals: what tiles cost (`mapper/kernels.py`).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,7 @@ from tilewright.mapper.compiled import compiled
 from tilewright.mapper.problem import Floats, Integers, Mask, Problem
 
 Tiles = NDArray[np.int16]
+Numbers = NDArray[np.int32]
 
 
 @compiled
@@ -53,10 +56,27 @@ def arriving_words(problem: Problem, tile: Integers, operand: int, staying: bool
     return words * least
 
 
+class Table(NamedTuple):
+    """What is known of the tiles of a lattice of T, by the number of a tile.
+
+    Attributes:
+        known: (T,) whether anything is.
+        tiles: (T, D + 1) indices of the divisors.
+        words: (O, T) words of one tile of an operand.
+        moving, staying: (O, T) `arriving_words`.
+    """
+
+    known: Mask
+    tiles: Tiles
+    words: Floats
+    moving: Floats
+    staying: Floats
+
+
 @compiled
 def fitting_tiles(
-    problem: Problem, level: int, keeps: Mask, counts: Integers, stop: Integers
-) -> tuple[Tiles, Floats, Floats, Floats]:
+    problem: Problem, level: int, keeps: Mask, counts: Integers, table: Table, stop: Integers
+) -> Numbers:
     """All tiles that fit a memory, output words being finished.
 
     Args:
@@ -64,16 +84,15 @@ def fitting_tiles(
         level: the memory.
         keeps: (O,) the operands whose tiles it holds.
         counts: (D,) divisors of every dim.
+        table: of the lattice; what it lacks of these tiles is added.
         stop: (1,) not 0 as soon as the answer is no longer asked for.
 
-    Returns: tiles, and per operand the words of one, `arriving_words` moving and staying.
+    Returns: the numbers of the tiles, ascending.
     """
     dims, operands = len(problem.sizes), len(problem.uses)
-    total = 1
-    for dim in range(dims):
-        total *= counts[dim]
+    total = len(table.known)
     tile = np.zeros(dims + 1, np.int64)
-    chosen = np.empty(total, np.int64)
+    chosen = np.empty(total, np.int32)
     found = 0
     for code in range(total):
         if stop[0] != 0:
@@ -87,28 +106,20 @@ def fitting_tiles(
         if fits and need <= problem.shared[level]:
             chosen[found] = code
             found += 1
+            if not table.known[code]:
+                table.known[code] = True
+                for dim in range(dims):
+                    table.tiles[code, dim] = tile[dim]
+                for operand in range(operands):
+                    table.words[operand, code] = tile_words(problem, tile, operand)
+                    table.moving[operand, code] = arriving_words(problem, tile, operand, False)
+                    table.staying[operand, code] = arriving_words(problem, tile, operand, True)
         for dim in range(dims):
             tile[dim] += 1
             if tile[dim] < counts[dim]:
                 break
             tile[dim] = 0
-    tiles = np.zeros((found, dims + 1), np.int16)
-    words = np.empty((found, operands))
-    moving = np.empty((found, operands))
-    staying = np.empty((found, operands))
-    for at in range(found):
-        if stop[0] != 0:
-            break
-        code = chosen[at]
-        for dim in range(dims):
-            tile[dim] = code % counts[dim]
-            tiles[at, dim] = tile[dim]
-            code //= counts[dim]
-        for operand in range(operands):
-            words[at, operand] = tile_words(problem, tile, operand)
-            moving[at, operand] = arriving_words(problem, tile, operand, False)
-            staying[at, operand] = arriving_words(problem, tile, operand, True)
-    return tiles, words, moving, staying
+    return chosen[:found].copy()
 
 
 @compiled
