@@ -856,6 +856,37 @@ def test_unrollings_that_are_taken_for_alike_are_seen(monkeypatch: pytest.Monkey
     assert solve_alike(Objective.ENERGY) != right
 
 
+@pytest.mark.parametrize("near", [1, 24, 16_384])
+@pytest.mark.parametrize("outwards", [True, False])
+def test_places_have_the_least_of_all_that_they_divide(
+    near: int, outwards: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces that fit a cache or not: compared with a look at every pair of places."""
+    from tilewright.mapper import lattice, optimal
+
+    layer = conv2d("lattice", N=4, K=12, C=6, P=2, Q=1, R=3, S=1)
+    chip = Hardware("lattice", (Level("DRAM"), Level("GLB", 512)))
+    problem = optimal.Preparation(make_evaluator(layer, chip)).problem
+    lengths = problem.axes[::-1, 1]
+    exponents = np.array(list(np.ndindex(*lengths)))[:, ::-1]  # by axis, in the order of places
+    equal = 1 << int(problem.axes[1, 0])
+    same = problem.axes[:, 0] == problem.axes[1, 0]
+    width, places = 3, len(exponents)
+    values = np.random.default_rng(1).random(2 * places * width)
+    expected = values.copy().reshape(2, places, width)
+    for place, own in enumerate(exponents):
+        beyond = (exponents >= own) if outwards else (exponents <= own)
+        chosen = (beyond | same).all(axis=1) & (exponents == own)[:, same].all(axis=1)
+        expected[1, place] = values.reshape(2, places, width)[1, chosen].min(axis=0)
+    spread: Any = lattice._spread
+    along: Any = lattice._spread_along
+    monkeypatch.setattr(lattice, "_spread_along", along.py_func)
+    monkeypatch.setattr(lattice, "_NEAR", near)
+    stop = np.zeros(1, np.int64)
+    spread.py_func(problem, values, places * width, width, equal, outwards, stop)
+    assert (values.reshape(2, places, width) == expected).all()
+
+
 def test_too_much_outside_of_any_tile_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     from tilewright.mapper import lattice
 

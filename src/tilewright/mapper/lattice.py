@@ -15,6 +15,9 @@ from tilewright.mapper.compiled import compiled_in_place, compiled_inside
 from tilewright.mapper.kernels import Pairs, edge_floor, inner_floor
 from tilewright.mapper.problem import Floats, Integers, Mask, Problem, Template
 
+_NEAR, _TOGETHER = 16_384, 64
+"""Values that stay in the nearest cache, and how many next to one another are read from afar."""
+
 
 class Outside(NamedTuple):
     """The least energy outside of what the instances of a stage hold together, by place.
@@ -56,7 +59,8 @@ class Inside(NamedTuple):
     Attributes:
         moving: (G·T·(O + 1),) see `Outside`.
         waiting: (G·O·T,) likewise.
-        entered: (G,) whether anything is below infinity in a class.
+        entered: (G, O + 1) whether anything is below infinity in a class, of what waits and, at
+            last, of what moves.
         edges, around, rest, floors, inner: (O,), (O + 1,), (O + 1,), (O + 1,), (G,) room to
             work in.
     """
@@ -141,7 +145,11 @@ def fill_outside(
                 waits = edges - own + slope * problem.distinct[operand] + offset
                 _lower(outside.waiting, operand * places + at, waits)
                 _lower(outside.least, width + operand, waits)
-    _spread(problem, template, stage, outside.moving, outside.waiting, 0, True, stop)
+    _spread(problem, outside.moving, 0, width, template.bare[stage], True, stop)
+    for operand in range(operands):
+        if outside.least[width + operand] < np.inf:
+            equal = template.bare[stage] | problem.uses[operand]
+            _spread(problem, outside.waiting, operand * places, 1, equal, True, stop)
 
 
 @compiled_inside
@@ -170,49 +178,73 @@ def _stay_gain(problem: Problem, template: Template, stage: int, row: int, opera
 @compiled_inside
 def _spread(
     problem: Problem,
-    template: Template,
-    stage: int,
-    moving: Floats,
-    waiting: Floats,
-    group: int,
+    values: Floats,
+    first: int,
+    width: int,
+    equal: int,
     outwards: bool,
     stop: Integers,
 ) -> None:
     """Let every place have the least of all that it divides, or inwards, that divide it.
 
-    What waits in the stage has the same tile on both sides, along the dims that index it; and all
-    has, along dims without a loop in the stage.
+    There are so many values at each place. Along dims of the mask `equal` places are the same.
+    What is near one another is gone through together, as it would leave the cache in between.
     """
-    operands, width, places = len(problem.uses), len(problem.uses) + 1, 1
-    for axis in range(len(problem.axes)):
+    axes, near, places = len(problem.axes), 0, 1
+    block = width
+    for axis in range(axes):
         places *= problem.axes[axis, 1]
-    for axis in range(len(problem.axes)):
+        if near == axis and places * width <= _NEAR:
+            near, block = axis + 1, places * width
+    for low in range(first, first + places * width, block):
         if stop[0] != 0:
             return
-        dim, length, stride = problem.axes[axis]
-        if template.bare[stage] >> dim & 1:
-            continue
-        first = group * places * width
-        _spread_along(moving, first, places * width, length, stride * width, outwards)
-        for operand in range(operands):
-            if template.keeps[stage + 1, operand] and not problem.uses[operand] >> dim & 1:
-                first = (group * operands + operand) * places
-                _spread_along(waiting, first, places, length, stride, outwards)
+        for axis in range(near):
+            dim, length, stride = problem.axes[axis]
+            if not equal >> dim & 1:
+                run = stride * width
+                _spread_along(values, low, block, length, run, run, 0, run, outwards)
+    for low in range(0, block, _TOGETHER):
+        if stop[0] != 0:
+            return
+        high = min(low + _TOGETHER, block)
+        for axis in range(near, axes):
+            dim, length, stride = problem.axes[axis]
+            if not equal >> dim & 1:
+                run = stride * width
+                _spread_along(
+                    values, first, places * width, length, run, block, low, high, outwards
+                )
 
 
 @compiled_inside
 def _spread_along(
-    values: Floats, first: int, count: int, length: int, run: int, outwards: bool
+    values: Floats,
+    first: int,
+    count: int,
+    length: int,
+    run: int,
+    block: int,
+    low: int,
+    high: int,
+    outwards: bool,
 ) -> None:
-    """Lower values along an axis of so many places, a run of values at each."""
-    for block in range(first, first + count, length * run):
+    """Lower values along an axis of so many places, a run of values at each.
+
+    Of every block of a run, those from `low` on up to `high`.
+    """
+    for start in range(first, first + count, length * run):
         for step in range(1, length):
             here = length - 1 - step if outwards else step
             beyond = here + 1 if outwards else here - 1
-            low, other = block + here * run, block + beyond * run
-            lowered, known = values[low : low + run], values[other : other + run]
-            for at in range(run):
-                lowered[at] = min(lowered[at], known[at])
+            for at in range(0, run, block):
+                mine, other = start + here * run + at, start + beyond * run + at
+                lowered, known = (
+                    values[mine + low : mine + high],
+                    values[other + low : other + high],
+                )
+                for value in range(high - low):
+                    lowered[value] = min(lowered[value], known[value])
 
 
 @compiled_in_place
@@ -244,13 +276,17 @@ def fill_inside(
     groups, places = len(template.group_cycles), len(outside.moving) // width
     lattice.moving[: groups * places * width] = np.inf
     lattice.waiting[: groups * places * operands] = np.inf
-    lattice.entered[:] = False
+    lattice.entered[:, :] = False
     count = _scatter(problem, template, stage, allowed, outside, lattice, alike, pairs)
     for group in range(groups):
-        if lattice.entered[group]:
-            _spread(
-                problem, template, stage, lattice.moving, lattice.waiting, group, False, pairs.start
-            )
+        equal, first = template.bare[stage], group * places
+        if lattice.entered[group, operands]:
+            _spread(problem, lattice.moving, first * width, width, equal, False, pairs.start)
+        for operand in range(operands):
+            if lattice.entered[group, operand]:
+                first = (group * operands + operand) * places
+                equal = template.bare[stage] | problem.uses[operand]
+                _spread(problem, lattice.waiting, first, 1, equal, False, pairs.start)
     for row in range(template.tile_start[stage], template.tile_start[stage + 1]):
         at = place_of(problem, template, row)
         for group in range(groups):
@@ -418,10 +454,11 @@ def _enter(
                 stays += template.stay_offset[stage, stay]
             key = min(key, floor + stays)
             lattice.floors[stay] = min(lattice.floors[stay], floor)
-            lattice.entered[group] = True
             if floor + moves <= allowed[group]:
+                lattice.entered[group, operands] = True
                 _lower(lattice.moving, (group * places + at) * width + stay, floor)
             if floor + waits <= allowed[group]:
+                lattice.entered[group, stay] = True
                 _lower(lattice.waiting, (group * operands + stay) * places + at, floor)
     return key
 

@@ -30,7 +30,7 @@ def tile_words(problem: Problem, tile: Integers, operand: int) -> float:
     for dim in range(len(problem.sizes)):
         if problem.uses[operand] >> dim & 1 and not sliding >> dim & 1:
             words *= problem.val[dim, tile[dim]]
-    return words
+    return float(words)
 
 
 @compiled
@@ -120,6 +120,67 @@ def fitting_tiles(
                 break
             tile[dim] = 0
     return chosen[:found].copy()
+
+
+@compiled
+def edge_costs(numbers: Numbers, moving: Floats, lines: Floats) -> Floats:
+    """The least energy of every operand's edge into every tile, whatever is unrolled.
+
+    Args:
+        numbers: (N,) of the tiles.
+        moving: (O, T) see `Table`.
+        lines: (O, 11) see `_edge_cost`.
+
+    Returns: (N, O).
+    """
+    count, operands = len(numbers), len(lines)
+    costs = np.empty((count, operands))
+    for row in range(count):
+        for operand in range(operands):
+            words = moving[operand, numbers[row]]
+            costs[row, operand] = _edge_cost(words, lines, operand)
+    return costs
+
+
+@compiled
+def edge_floors(numbers: Numbers, moving: Floats, lines: Floats, stays: Floats) -> Floats:
+    """The least energy of all edges into every tile; one operand may stay, for so much at least."""
+    count, operands = len(numbers), len(lines)
+    floors = np.empty(count)
+    for row in range(count):
+        total = gain = 0.0
+        for operand in range(operands):
+            if lines[operand, 0] > 0.0:
+                cost = _edge_cost(moving[operand, numbers[row]], lines, operand)
+                total += cost
+                gain = max(gain, cost - stays[operand])
+        floors[row] = total - gain
+    return floors
+
+
+@compiled
+def _edge_cost(words: float, lines: Floats, operand: int) -> float:
+    """The least energy of an edge that moves so many words.
+
+    `lines` has whether the operand is kept; per word fill and load; the share that is read; first
+    touches that save fills, and loads; whether neither can be more than there are; and, of an
+    output, reads, the share that is merged, updates, and what finished words save.
+    """
+    if lines[operand, 0] == 0.0:
+        return 0.0
+    fill, load, share = lines[operand, 1], lines[operand, 2], lines[operand, 3]
+    if operand < len(lines) - 1:
+        return float(words * (fill + load * share))
+    fills, loads = words - lines[operand, 4], words * share - lines[operand, 5]
+    if lines[operand, 6] > 0.0:  # see `kernels.edge_floor`
+        fills, loads = max(fills, 0.0), max(loads, 0.0)
+    return (
+        words * lines[operand, 7]
+        + fills * fill
+        + loads * load
+        + words * lines[operand, 8] * lines[operand, 9]
+        - lines[operand, 10]
+    )
 
 
 @compiled

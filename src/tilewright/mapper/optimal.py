@@ -845,7 +845,7 @@ class _Hunt:
                 lattice.Inside(
                     np.empty(groups * tiles * (operands + 1)),
                     np.empty(groups * tiles * operands),
-                    np.zeros(groups, np.bool_),
+                    np.zeros((groups, operands + 1), np.bool_),
                     np.empty(operands),
                     np.empty(operands + 1),
                     np.empty(operands + 1),

@@ -401,8 +401,10 @@ class _Lists(Sequence[_TileList]):
             return [self[at] for at in range(len(self))[index]]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        found = self.preparation.tiles(*self.key(index))
-        rows = self.preparation.pins.fitting(self.stages, index + 1, found.tiles)
+        found, pins = self.preparation.tiles(*self.key(index)), self.preparation.pins
+        if pins.fix is None:
+            return found
+        rows = pins.fitting(self.stages, index + 1, found.tiles)
         return found if rows is None else found.chosen(rows)
 
     def key(self, index: int) -> tuple[int, tuple[bool, ...]]:
@@ -1054,14 +1056,13 @@ class _TemplateMaker:
             )
         ]
         slopes, offsets = self.stay_lines(coefficients)
-        costs = self.quick_costs(features, coefficients)
         spare = self.most - constant - sum(least_macs)
-        lists, costs = self.affordable(costs, slopes, offsets, spare)
+        lists = self.affordable(features, coefficients, (slopes, offsets), spare)
         if not all(map(len, lists)):
             return None
         tile_start = np.cumsum([0, 0, *map(len, lists)])
-        for c, (listed, cheap) in enumerate(zip(lists, costs, strict=True), start=1):
-            rent = self.rent(c, listed)
+        for c, listed in enumerate(lists, start=1):
+            cheap, rent = self.edge_costs(c, listed, features, coefficients), self.rent(c, listed)
             order = np.argsort(cheap.sum(axis=1) + rent, kind="stable")
             found = listed.chosen(order)
             tiles.append(found.tiles)
@@ -1165,8 +1166,8 @@ class _TemplateMaker:
             )
             known = self.preparation.least_edges
             if key not in known:
-                cheap = self.quick(c, self.lists[c - 1], near, coefficients)
-                known[key] = float(self.edge_floors(c, cheap, slopes, offsets).min())
+                floors = self.edge_floors(c, features, coefficients, (slopes, offsets))
+                known[key] = float(floors.min())
             least += known[key]
         return least
 
@@ -1176,14 +1177,32 @@ class _TemplateMaker:
             return self.lists.key(c - 1)
         return tuple(self.stages), c  # of all fixes this is the one
 
-    def edge_floors(self, c: int, cheap: Floats, slopes: Floats, offsets: Floats) -> Floats:
-        """The least energy of the edges into every tile of a boundary; one operand may stay."""
+    def edge_costs(
+        self,
+        c: int,
+        found: _TileList,
+        features: list[_Features],
+        coefficients: dict[str, Floats],
+    ) -> Floats:
+        """The least energy of every operand's edge into tiles, whatever is unrolled."""
+        lines = self.edge_lines(c, features[c - 1], coefficients)
+        return listing.edge_costs(found.numbers, found.table.moving, lines)
+
+    def edge_floors(
+        self,
+        c: int,
+        features: list[_Features],
+        coefficients: dict[str, Floats],
+        lines: tuple[Floats, Floats],
+    ) -> Floats:
+        """The least energy of the edges into every tile of a boundary; one operand may stay.
+
+        `lines` are slopes and offsets: see `stay_lines`.
+        """
+        found, (slopes, offsets) = self.lists[c - 1], lines
         stays = slopes[c - 1] * self.problem.distinct + offsets[c - 1]
-        total, gain = np.zeros(len(cheap)), np.zeros(len(cheap))
-        for o in np.nonzero(self.keeps[c])[0]:  # column by column, as rows are short
-            total += cheap[:, o]
-            np.maximum(gain, cheap[:, o] - stays[o], out=gain)
-        return total - gain
+        moving = self.edge_lines(c, features[c - 1], coefficients)
+        return listing.edge_floors(found.numbers, found.table.moving, moving, stays)
 
     def rent(self, c: int, found: _TileList) -> Floats:
         """What each tile is charged for its room, less its share of what there is."""
@@ -1195,30 +1214,24 @@ class _TemplateMaker:
         taken = words[:, self.keeps[c]] @ self.problem.store_bits[self.keeps[c]]
         return self.rents[level] * (taken - self.problem.shared[level] / blocks)
 
-    def quick_costs(
+    def affordable(
         self,
         features: list[_Features],
         coefficients: dict[str, Floats],
-    ) -> list[Floats]:
-        """`quick` of the tiles of every boundary, from the first on."""
-        return [
-            self.quick(c, found, features[c - 1], coefficients)
-            for c, found in enumerate(self.lists, start=1)
-        ]
-
-    def affordable(
-        self, costs: list[Floats], slopes: Floats, offsets: Floats, most: float
-    ) -> tuple[Sequence[_TileList], list[Floats]]:
-        """The tiles, and `quick` of them, whose edges leave enough for those of all others."""
+        lines: tuple[Floats, Floats],
+        most: float,
+    ) -> Sequence[_TileList]:
+        """The tiles whose edges leave enough for those of all others."""
         if most == math.inf:
-            return self.lists, costs
+            return self.lists
         floors = [
-            self.edge_floors(c, cheap, slopes, offsets) for c, cheap in enumerate(costs, start=1)
+            self.edge_floors(c, features, coefficients, lines) for c in range(1, len(self.stages))
         ]
         spare = most - sum(float(floor.min()) for floor in floors)
-        kept = [np.nonzero(floor - floor.min() <= spare)[0] for floor in floors]
-        lists = [f.chosen(rows) for f, rows in zip(self.lists, kept, strict=True)]
-        return lists, [cheap[rows] for cheap, rows in zip(costs, kept, strict=True)]
+        return [
+            found.chosen(np.nonzero(floor - floor.min() <= spare)[0])
+            for found, floor in zip(self.lists, floors, strict=True)
+        ]
 
     def features(self, stage: int) -> _Features:
         """Of every unrolling: copies of operands, share read, instances, and the vectors."""
@@ -1510,41 +1523,29 @@ class _TemplateMaker:
                 chosen[rows[best]] = True
         return chosen
 
-    def quick(
-        self,
-        c: int,
-        found: _TileList,
-        outside: _Features,
-        coefficients: dict[str, Floats],
-    ) -> Floats:
-        """The least energy of every operand's edge into every tile, whatever is unrolled."""
+    def edge_lines(self, c: int, outside: _Features, coefficients: dict[str, Floats]) -> Floats:
+        """(O, 11) what the energy of edges into a boundary is made from: `listing._edge_cost`."""
         problem = self.problem
         operands = len(problem.uses)
         fan = self.stages[c - 1].fan
         phi = outside.phis.max(axis=0) if len(outside.phis) else np.ones(operands)
         share = outside.near.min(axis=0) if len(outside.near) else np.ones(operands)
-        costs = np.zeros((len(found), operands))
-        for o in range(operands):
-            if not self.keeps[c, o]:
-                continue
-            words = found.moving(o)
-            fill, load = coefficients["fill"][c, o], coefficients["load"][c, o]
-            if o < operands - 1:
-                costs[:, o] = words * (fill + load * share[o])
-                continue
-            fold = 1.0 / phi[o] if fan >= 0 and problem.reduction[fan] else 1.0
-            fills = words - coefficients["first_fill"][c, o] * phi[o]
-            loads = words * share[o] - coefficients["first_load"][c, o] * phi[o]
-            if coefficients["first_fill"][c, o] <= problem.distinct[o]:  # see `kernels.edge_floor`
-                fills, loads = np.maximum(fills, 0.0), np.maximum(loads, 0.0)
-            costs[:, o] = (
-                words * problem.read[self.stages[c].level, o]
-                + fills * fill
-                + loads * load
-                + words * fold * coefficients["merge"][c, o]
-                - coefficients["discount"][c, o]
-            )
-        return costs
+        fold = 1.0 / phi if fan >= 0 and problem.reduction[fan] else np.ones(operands)
+        first = coefficients["first_fill"][c]
+        columns = (
+            self.keeps[c],
+            coefficients["fill"][c],
+            coefficients["load"][c],
+            share,
+            first * phi,
+            coefficients["first_load"][c] * phi,
+            first <= problem.distinct,
+            problem.read[self.stages[c].level],
+            fold,
+            coefficients["merge"][c],
+            coefficients["discount"][c],
+        )
+        return np.stack([np.asarray(column, float) for column in columns], axis=1)
 
     def may_wait(self, c: int, found: _TileList) -> Mask:
         """Whether what is next inside can hold all of an operand's tile, so that it may wait."""
