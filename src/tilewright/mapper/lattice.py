@@ -96,6 +96,28 @@ def reset_inside(template: Template, stop: Integers) -> None:
 
 
 @compiled_in_place
+def lead_on(template: Template, left: Mask) -> None:
+    """Note in `left` (N,) the tiles inside of which some way is below infinity."""
+    for row in range(len(left)):
+        left[row] = False
+        for way in range(template.inside.shape[1]):
+            for group in range(template.inside.shape[2]):
+                left[row] |= template.inside[row, way, group] < np.inf
+
+
+@compiled_in_place
+def least_edges(problem: Problem, template: Template, c: int) -> float:
+    """The least energy of the edges into a boundary; one operand may be kept still."""
+    least = np.inf
+    for row in range(template.tile_start[c], template.tile_start[c + 1]):
+        gain = 0.0
+        for operand in range(len(problem.uses)):
+            gain = max(gain, _stay_gain(problem, template, c, row, operand))
+        least = min(least, template.quick_total[row] - gain)
+    return least
+
+
+@compiled_in_place
 def fill_outside(
     problem: Problem,
     template: Template,

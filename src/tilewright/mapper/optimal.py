@@ -785,7 +785,8 @@ class _Hunt:
         if lists is None:
             return None
         rows = [pairs.row for pairs in lists]
-        left: Mask = np.array(np.isfinite(template.inside).any(axis=(1, 2)), np.bool_)
+        left = np.empty(len(template.tiles), np.bool_)
+        lattice.lead_on(template, left)
         for stage in range(1, len(choice.stages) - 1):
             if len(rows[stage]):  # else all tiles are tried
                 low, high = template.tile_start[stage + 1 : stage + 3]
@@ -868,13 +869,8 @@ class _Hunt:
 
     def _least_edges(self, template: Template) -> Iterator[float]:
         """The least energy of the edges into each boundary."""
-        distinct = self.preparation.problem.distinct
         for c in range(1, len(template.level)):
-            low, high = template.tile_start[c], template.tile_start[c + 1]
-            stays = template.stay_slope[c - 1] * distinct + template.stay_offset[c - 1]
-            gains = np.where(template.keeps[c], template.quick[low:high] - stays, 0.0)
-            gain = np.maximum(gains.max(axis=1), 0.0)
-            yield float((template.quick_total[low:high] - gain).min())
+            yield lattice.least_edges(self.preparation.problem, template, c)
 
     def _roots(
         self, choice: _Choice, objective: Objective, limits: list[float]
