@@ -31,6 +31,7 @@ from tilewright.ir.mapping import Block, Loop, Mapping
 from tilewright.ir.verify import axis_violations, verify_mapping
 from tilewright.ir.workload import Workload, conv2d, einsum
 from tilewright.mapper.layer import find_mapping
+from tilewright.mapper.optimal import find_optimal
 from tilewright.mapper.result import LayerResult, Objective, Status
 from tilewright.mapper.search import search_mapping
 from tilewright.model.evaluate import Evaluator, make_evaluator
@@ -732,6 +733,170 @@ def test_tiles_that_are_taken_to_divide_less_are_seen(monkeypatch: pytest.Monkey
         return count
 
     monkeypatch.setattr(lattice, "fill_inside", whole)
+    fail_to_agree(KINDS[1])
+
+
+def in_bare_stages(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Have stages leave loops to the next one in small mapspaces, too; notes where any does."""
+    from tilewright.mapper import prepare
+
+    maker: Any = prepare._TemplateMaker
+    right: Callable[..., Any] = maker.bare
+    found: list[bool] = []
+
+    def watched(self: Any) -> Any:
+        found.append(bool(right(self).any()))
+        return right(self)
+
+    monkeypatch.setattr(prepare, "_BARE", 0)
+    monkeypatch.setattr(maker, "bare", watched)
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_loops_that_the_next_stage_has_are_not_missed(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = in_bare_stages(monkeypatch)
+    for seed in range(FEW):
+        compare(random_space(kind, seed, 4_000))
+    assert any(found)
+
+
+def test_loops_that_are_left_to_the_next_stage_wrongly_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here also those of dims that index what is kept, of which the other operands have more."""
+    from tilewright.mapper import prepare
+
+    maker: Any = prepare._TemplateMaker
+
+    def all_but_ranks(self: Any) -> Any:
+        problem, masks = self.problem, np.zeros(len(self.stages), np.int64)
+        sliding = {*problem.rank_a.tolist(), *problem.rank_b.tolist()}
+        if len(masks) > 1:
+            masks[-2] = sum(1 << d for d in range(len(problem.sizes)) if d not in sliding)
+        return masks
+
+    monkeypatch.setattr(maker, "bare", all_but_ranks)
+    fail_to_agree(KINDS[1])
+
+
+def test_operands_that_are_taken_never_to_stay_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tilewright.mapper import prepare
+
+    maker: Any = prepare._TemplateMaker
+    right: Callable[..., Any] = maker.may_stay
+
+    def never(self: Any) -> Any:
+        return np.zeros_like(right(self))
+
+    monkeypatch.setattr(maker, "may_stay", never)
+    fail_to_agree(KINDS[1])
+
+
+ALIKE = conv2d("alike", N=2, K=12, C=8, P=6, Q=6, R=3, S=3, padding=1)
+ALIKE_CHIP = Hardware(
+    "alike",
+    (
+        Level("DRAM", read_pj=200, write_pj=200, bandwidth=4),
+        Level("GLB", 2**13, read_pj=6, write_pj=6, fanout=Fanout(6, 4)),
+        Level("RF", 512, read_pj=1, write_pj=1),
+    ),
+)
+"""Too large to try all mappings, but with many unrollings outside the innermost memory."""
+
+
+def solve_alike(objective: Objective) -> tuple[float | None, str]:
+    found = find_optimal(ALIKE, ALIKE_CHIP, objective=objective)
+    assert found.status is Status.OPTIMAL
+    assert found.cost is not None
+    return found.lower_bound, str(found.cost.mapping)
+
+
+def in_classes(monkeypatch: pytest.MonkeyPatch, *, one: bool) -> list[int]:
+    """Have unrollings be a class each, or all in one as if its dearest; how many there were."""
+    from tilewright.mapper import optimal
+
+    right: Callable[..., Any] = optimal.alike_spreads
+    counts: list[int] = []
+
+    def others(*args: Any) -> Any:
+        found = right(*args)
+        if found is None:
+            return None
+        counts.append(len(found.start) - 1)
+        start = np.array([0, len(found.spread)]) if one else np.arange(len(found.spread) + 1)
+        order = slice(None, None, -1 if one else 1)
+        return found._replace(
+            first=np.array([0, len(start) - 1]),
+            start=start,
+            spread=found.spread[order].copy(),
+            codes=found.codes[order].copy(),
+            places=found.places[order].copy(),
+        )
+
+    monkeypatch.setattr(optimal, "alike_spreads", others)
+    return counts
+
+
+@pytest.mark.parametrize("objective", [Objective.ENERGY, Objective.EDP])
+def test_unrollings_that_are_alike_are_bounded_as_each_alone_is(
+    objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = solve_alike(objective)
+    counts = in_classes(monkeypatch, one=False)
+    assert solve_alike(objective) == together
+    assert max(counts) > 10
+
+
+def test_unrollings_that_are_taken_for_alike_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = solve_alike(Objective.ENERGY)
+    in_classes(monkeypatch, one=True)
+    assert solve_alike(Objective.ENERGY) != right
+
+
+@pytest.mark.parametrize("near", [1, 24, 16_384])
+@pytest.mark.parametrize("outwards", [True, False])
+def test_places_have_the_least_of_all_that_they_divide(
+    near: int, outwards: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces that fit a cache or not: compared with a look at every pair of places."""
+    from tilewright.mapper import lattice, optimal
+
+    layer = conv2d("lattice", N=4, K=12, C=6, P=2, Q=1, R=3, S=1)
+    chip = Hardware("lattice", (Level("DRAM"), Level("GLB", 512)))
+    problem = optimal.Preparation(make_evaluator(layer, chip)).problem
+    lengths = problem.axes[::-1, 1]
+    exponents = np.array(list(np.ndindex(*lengths)))[:, ::-1]  # by axis, in the order of places
+    equal = 1 << int(problem.axes[1, 0])
+    same = problem.axes[:, 0] == problem.axes[1, 0]
+    width, places = 3, len(exponents)
+    values = np.random.default_rng(1).random(2 * places * width)
+    expected = values.copy().reshape(2, places, width)
+    for place, own in enumerate(exponents):
+        beyond = (exponents >= own) if outwards else (exponents <= own)
+        chosen = (beyond | same).all(axis=1) & (exponents == own)[:, same].all(axis=1)
+        expected[1, place] = values.reshape(2, places, width)[1, chosen].min(axis=0)
+    spread: Any = lattice._spread
+    along: Any = lattice._spread_along
+    monkeypatch.setattr(lattice, "_spread_along", along.py_func)
+    monkeypatch.setattr(lattice, "_NEAR", near)
+    stop = np.zeros(1, np.int64)
+    spread.py_func(problem, values, places * width, width, equal, outwards, stop)
+    assert (values.reshape(2, places, width) == expected).all()
+
+
+def test_too_much_outside_of_any_tile_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tilewright.mapper import lattice
+
+    right: Callable[..., None] = lattice.fill_outside
+
+    def too_high(*args: Any) -> None:
+        right(*args)
+        args[5].least[:] *= 1.5
+
+    monkeypatch.setattr(lattice, "fill_outside", too_high)
     fail_to_agree(KINDS[1])
 
 

@@ -16,6 +16,8 @@ from tilewright.mapper.problem import Floats, Integers, Mask, Problem, Template
 ENERGY, CYCLES, EDP, DRAM = range(4)
 # Numba compiles a function that is given a literal once more for it, with all that it calls.
 _ROOT, _NONE = cast(int, np.int64(0)), cast(int, np.int64(-1))
+_AT_ONCE = 512
+"""Pairs that are looked at together."""
 TIE = 1e-12
 """Relative difference below which two sums of the same energies in another order are equal."""
 
@@ -30,6 +32,7 @@ class Pairs(NamedTuple):
         code: (P,) `Problem.packed` of what all instances hold together.
         start: (K + 1,) where those of a stage begin; a stage without any tries all tiles. While a
             list is filled, the first one says whether to stop.
+        chosen: (P,) of a stage's, room for those that divide the tile outside.
     """
 
     row: Integers
@@ -38,6 +41,7 @@ class Pairs(NamedTuple):
     floors: Floats
     code: Integers
     start: Integers
+    chosen: Integers
 
 
 class Path(NamedTuple):
@@ -70,8 +74,12 @@ class Path(NamedTuple):
         allowed: (K,) energy that edges inside may take; stays: (K, O) that of what stays.
         carry: (K + 1, O) the fewest arrivals of operands at a boundary.
         trial, edge, waits: (O,) room to work in.
+        is_worth: (K, O + 1) whether an operand may stay in a stage, at last none, for all that the
+            tile inside and the unrolling say.
         is_open: (K, G) classes of cycles that may still hold a better chain.
         next_row, next_spread, next_class, class_count: (K,) how far the search has come.
+        choosing: (K, 3) how many of a stage's pairs divide the tile outside, of so many that have
+            been looked at; and that tile's row.
         classes: (K, 64, 4) of the orders of a stage: stay, slide, glide, near.
         counts: (6,) chains priced, loose chains, the flag that stops the search (1 from outside, 2
             and 3 by the limits that follow), nodes, and how many loose chains and nodes stop it.
@@ -112,11 +120,13 @@ class Path(NamedTuple):
     trial: Floats
     edge: Floats
     waits: Mask
+    is_worth: Mask
     is_open: Mask
     next_row: Integers
     next_spread: Integers
     next_class: Integers
     class_count: Integers
+    choosing: Integers
     classes: Integers
     counts: Integers
 
@@ -787,6 +797,8 @@ def _set_spread(problem: Problem, template: Template, path: Path, stage: int, sp
         if quotient < 0:
             return False
         loop = problem.quo[dim, quotient, extent]
+        if loop > 0 and template.bare[stage] >> dim & 1:
+            return False  # the next stage has that loop
         if loop < 0 or (template.fixed[stage, dim] >= 0 and loop != template.fixed[stage, dim]):
             return False
         path.spread[stage, dim] = extent
@@ -1204,15 +1216,13 @@ def _row_floor(
         path.waits[operand] = steps <= copies
     for stay in range(operands + 1):
         cost = 0.0
-        if stay < operands:
-            if not template.keeps[c, stay]:
-                arriving = 0.0
-            else:
-                arriving = template.still[path.row[stage], stay]
-                if path.waits[stay] and template.may_wait[path.row[stage], stay]:
-                    arriving = min(arriving, path.carry[stage, stay])
-                cost = template.stay_slope[stage, stay] * arriving
-                cost += template.stay_offset[stage, stay]
+        if stay < operands and template.keeps[c, stay]:
+            may_wait = path.waits[stay] and template.may_wait[path.row[stage], stay]
+            arriving = _least_arriving(template, path, stage, stay, may_wait)
+            if arriving == np.inf:
+                continue
+            cost = template.stay_slope[stage, stay] * arriving
+            cost += template.stay_offset[stage, stay]
         for operand in range(operands):
             path.trial[operand] = template.still[row, operand]
             if path.waits[operand]:
@@ -1258,6 +1268,7 @@ def _spread_floor(
     group = int(path.group[stage])
     if stage == template.primary:
         group = int(template.group[spread])
+    path.is_worth[stage, :] = group < 0
     if group < 0:
         return 0.0
     base = path.energy[stage] + path.ahead[stage] + problem.mac_pj
@@ -1271,9 +1282,10 @@ def _spread_floor(
     for stay in range(operands + 1):
         edges = total
         if stay < operands and template.keeps[c, stay]:
-            arriving = template.still[path.row[stage], stay]
-            if path.moved[stage] & problem.uses[stay] == 0:
-                arriving = min(arriving, path.carry[stage, stay])
+            may_wait = path.moved[stage] & problem.uses[stay] == 0
+            arriving = _least_arriving(template, path, stage, stay, may_wait)
+            if arriving == np.inf:
+                continue
             stays = template.stay_slope[stage, stay] * arriving
             stays += template.stay_offset[stage, stay]
             words = _entering(problem, path, stage, stay, stay)
@@ -1283,8 +1295,28 @@ def _spread_floor(
         _carry_on(problem, template, path, stage, row, stay, path.trial)
         energy = base + edges + problem.leak * cycles
         energy += inner_floor(template, c, row, group, path.trial)
-        least = min(least, _admits(path, objective, energy, cycles, idle))
+        value = _admits(path, objective, energy, cycles, idle)
+        path.is_worth[stage, stay] = value < np.inf
+        least = min(least, value)
+    if path.moved[stage] == 0:
+        path.is_worth[stage, :] = True  # what waits is not said by the class of orders
     return least
+
+
+@compiled_inside
+def _least_arriving(
+    template: Template, path: Path, stage: int, operand: int, may_wait: bool
+) -> float:
+    """The fewest arrivals of an operand that the innermost loop of a stage does not move.
+
+    Returns: infinity if every loop that the stage may have moves it, and it does not wait.
+    """
+    arriving = np.inf
+    if template.may_stay[stage, operand]:
+        arriving = template.still[path.row[stage], operand]
+    if may_wait:
+        arriving = min(arriving, path.carry[stage, operand])
+    return float(arriving)
 
 
 @compiled_inside
@@ -1390,9 +1422,10 @@ def _prepare_node(
     for operand in range(len(problem.uses)):
         path.stays[stage, operand] = np.inf
         if template.keeps[stage + 1, operand]:
-            arriving = template.still[path.row[stage], operand]
-            if template.may_wait[path.row[stage], operand]:
-                arriving = min(arriving, path.carry[stage, operand])
+            may_wait = template.may_wait[path.row[stage], operand]
+            arriving = _least_arriving(template, path, stage, operand, may_wait)
+            if arriving == np.inf:
+                continue
             path.stays[stage, operand] = (
                 template.stay_slope[stage, operand] * arriving
                 + template.stay_offset[stage, operand]
@@ -1439,6 +1472,7 @@ def _next_spread(
             continue
         if not _set_spread(problem, template, path, stage, spread):
             continue
+        path.is_worth[stage, :] = True
         if not alone:
             row = path.row[c]
             floor = _spread_floor(problem, template, path, stage, row, spread, objective)
@@ -1456,23 +1490,22 @@ def _next_pair(
     """Take the next tile and unrolling of a stage's list that may lead anywhere."""
     c, operands = stage + 1, len(problem.uses)
     budget = path.allowed[stage] + template.least_macs[stage] + template.least_inside[c]
-    guards = outer = problem.guards
-    for dim in range(len(problem.sizes)):
-        outer += problem.packed[dim, path.tile[stage, dim]]
-    at, end = int(path.next_row[stage]), int(pairs.start[c])
-    while at < end and path.counts[2] == 0:
+    first = int(pairs.start[stage])
+    while path.counts[2] == 0:
+        if path.next_row[stage] == path.choosing[stage, 0] and not _choose_more(
+            problem, template, path, pairs, stage, budget
+        ):
+            return False
+        at = int(pairs.chosen[first + path.next_row[stage]])
         if pairs.key[at] > budget:
-            break
-        at += 1
-        if (outer - pairs.code[at - 1]) & guards != guards:
-            continue
-        least = pairs.floors[at - 1, operands]
+            return False
+        path.next_row[stage] += 1
+        least = pairs.floors[at, operands]
         for stay in range(operands):
-            least = min(least, pairs.floors[at - 1, stay] + path.stays[stage, stay])
+            least = min(least, pairs.floors[at, stay] + path.stays[stage, stay])
         if least > budget:
             continue
-        path.next_row[stage] = at
-        row, spread = pairs.row[at - 1], pairs.spread[at - 1]
+        row, spread = pairs.row[at], pairs.spread[at]
         for dim in range(len(problem.sizes)):
             path.tile[c, dim] = template.tiles[row, dim]
         if not _set_spread(problem, template, path, stage, spread):
@@ -1484,8 +1517,33 @@ def _next_pair(
             continue
         _list_classes(problem, template, path, stage, spread)
         return True
-    path.next_row[stage] = end
     return False
+
+
+@compiled_inside
+def _choose_more(
+    problem: Problem, template: Template, path: Path, pairs: Pairs, stage: int, budget: float
+) -> bool:
+    """Look for more pairs of a stage that divide the tile outside; whether there are any.
+
+    They are the same for all orders of the loops outside.
+    """
+    guards = outer = problem.guards
+    same = 0
+    for dim in range(len(problem.sizes)):
+        outer += problem.packed[dim, path.tile[stage, dim]]
+        if template.bare[stage] >> dim & 1:
+            same |= problem.fields[dim]
+    count, at = int(path.choosing[stage, 0]), int(path.choosing[stage, 1])
+    first, end, known = int(pairs.start[stage]), int(pairs.start[stage + 1]), count
+    while at < end and count == known and pairs.key[at] <= budget:
+        for which in range(at, min(at + _AT_ONCE, end)):
+            left = outer - pairs.code[which]
+            pairs.chosen[first + count] = which
+            count += (left & guards == guards) & (left & same == 0)
+        at = min(at + _AT_ONCE, end)
+    path.choosing[stage, 0], path.choosing[stage, 1] = count, at
+    return count > known
 
 
 @compiled_inside
@@ -1521,6 +1579,8 @@ def _next_class(
         path.slide[stage] = path.classes[stage, which, 1]
         path.glide[stage] = path.classes[stage, which, 2]
         stay = path.stay[stage]
+        if not path.is_worth[stage, stay]:  # -1 is the last
+            continue
         if stay >= 0 and template.level[c] == template.level[stage] and template.keeps[c, stay]:
             continue  # its block stands outside the loops that do not move it
         path.blocked[stage] = _blocked(problem, template, path, stage)
@@ -1580,7 +1640,10 @@ def _enter_stage(
     """Begin with the tiles inside a stage."""
     _prepare_node(problem, template, path, stage, objective)
     paired = pairs.start[stage] < pairs.start[stage + 1]
-    path.next_row[stage] = pairs.start[stage] if paired else template.tile_start[stage + 1]
+    path.next_row[stage] = 0 if paired else template.tile_start[stage + 1]
+    if path.choosing[stage, 2] != path.row[stage]:
+        path.choosing[stage, 0], path.choosing[stage, 1] = 0, pairs.start[stage]
+        path.choosing[stage, 2] = path.row[stage]
     path.class_count[stage] = 0
     path.next_class[stage] = 0
     alone = template.spread_start[stage] == template.spread_start[stage + 1]

@@ -5,6 +5,8 @@ Owns: compiled enumeration over the lattice of divisor vectors.
 Non-goals: what tiles cost (`mapper/kernels.py`).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,7 @@ from tilewright.mapper.compiled import compiled
 from tilewright.mapper.problem import Floats, Integers, Mask, Problem
 
 Tiles = NDArray[np.int16]
+Numbers = NDArray[np.int32]
 
 
 @compiled
@@ -27,7 +30,7 @@ def tile_words(problem: Problem, tile: Integers, operand: int) -> float:
     for dim in range(len(problem.sizes)):
         if problem.uses[operand] >> dim & 1 and not sliding >> dim & 1:
             words *= problem.val[dim, tile[dim]]
-    return words
+    return float(words)
 
 
 @compiled
@@ -53,10 +56,27 @@ def arriving_words(problem: Problem, tile: Integers, operand: int, staying: bool
     return words * least
 
 
+class Table(NamedTuple):
+    """What is known of the tiles of a lattice of T, by the number of a tile.
+
+    Attributes:
+        known: (T,) whether anything is.
+        tiles: (T, D + 1) indices of the divisors.
+        words: (O, T) words of one tile of an operand.
+        moving, staying: (O, T) `arriving_words`.
+    """
+
+    known: Mask
+    tiles: Tiles
+    words: Floats
+    moving: Floats
+    staying: Floats
+
+
 @compiled
 def fitting_tiles(
-    problem: Problem, level: int, keeps: Mask, counts: Integers, stop: Integers
-) -> tuple[Tiles, Floats, Floats, Floats]:
+    problem: Problem, level: int, keeps: Mask, counts: Integers, table: Table, stop: Integers
+) -> Numbers:
     """All tiles that fit a memory, output words being finished.
 
     Args:
@@ -64,16 +84,15 @@ def fitting_tiles(
         level: the memory.
         keeps: (O,) the operands whose tiles it holds.
         counts: (D,) divisors of every dim.
+        table: of the lattice; what it lacks of these tiles is added.
         stop: (1,) not 0 as soon as the answer is no longer asked for.
 
-    Returns: tiles, and per operand the words of one, `arriving_words` moving and staying.
+    Returns: the numbers of the tiles, ascending.
     """
     dims, operands = len(problem.sizes), len(problem.uses)
-    total = 1
-    for dim in range(dims):
-        total *= counts[dim]
+    total = len(table.known)
     tile = np.zeros(dims + 1, np.int64)
-    chosen = np.empty(total, np.int64)
+    chosen = np.empty(total, np.int32)
     found = 0
     for code in range(total):
         if stop[0] != 0:
@@ -87,28 +106,81 @@ def fitting_tiles(
         if fits and need <= problem.shared[level]:
             chosen[found] = code
             found += 1
+            if not table.known[code]:
+                table.known[code] = True
+                for dim in range(dims):
+                    table.tiles[code, dim] = tile[dim]
+                for operand in range(operands):
+                    table.words[operand, code] = tile_words(problem, tile, operand)
+                    table.moving[operand, code] = arriving_words(problem, tile, operand, False)
+                    table.staying[operand, code] = arriving_words(problem, tile, operand, True)
         for dim in range(dims):
             tile[dim] += 1
             if tile[dim] < counts[dim]:
                 break
             tile[dim] = 0
-    tiles = np.zeros((found, dims + 1), np.int16)
-    words = np.empty((found, operands))
-    moving = np.empty((found, operands))
-    staying = np.empty((found, operands))
-    for at in range(found):
-        if stop[0] != 0:
-            break
-        code = chosen[at]
-        for dim in range(dims):
-            tile[dim] = code % counts[dim]
-            tiles[at, dim] = tile[dim]
-            code //= counts[dim]
+    return chosen[:found].copy()
+
+
+@compiled
+def edge_costs(numbers: Numbers, moving: Floats, lines: Floats) -> Floats:
+    """The least energy of every operand's edge into every tile, whatever is unrolled.
+
+    Args:
+        numbers: (N,) of the tiles.
+        moving: (O, T) see `Table`.
+        lines: (O, 11) see `_edge_cost`.
+
+    Returns: (N, O).
+    """
+    count, operands = len(numbers), len(lines)
+    costs = np.empty((count, operands))
+    for row in range(count):
         for operand in range(operands):
-            words[at, operand] = tile_words(problem, tile, operand)
-            moving[at, operand] = arriving_words(problem, tile, operand, False)
-            staying[at, operand] = arriving_words(problem, tile, operand, True)
-    return tiles, words, moving, staying
+            words = moving[operand, numbers[row]]
+            costs[row, operand] = _edge_cost(words, lines, operand)
+    return costs
+
+
+@compiled
+def edge_floors(numbers: Numbers, moving: Floats, lines: Floats, stays: Floats) -> Floats:
+    """The least energy of all edges into every tile; one operand may stay, for so much at least."""
+    count, operands = len(numbers), len(lines)
+    floors = np.empty(count)
+    for row in range(count):
+        total = gain = 0.0
+        for operand in range(operands):
+            if lines[operand, 0] > 0.0:
+                cost = _edge_cost(moving[operand, numbers[row]], lines, operand)
+                total += cost
+                gain = max(gain, cost - stays[operand])
+        floors[row] = total - gain
+    return floors
+
+
+@compiled
+def _edge_cost(words: float, lines: Floats, operand: int) -> float:
+    """The least energy of an edge that moves so many words.
+
+    `lines` has whether the operand is kept; per word fill and load; the share that is read; first
+    touches that save fills, and loads; whether neither can be more than there are; and, of an
+    output, reads, the share that is merged, updates, and what finished words save.
+    """
+    if lines[operand, 0] == 0.0:
+        return 0.0
+    fill, load, share = lines[operand, 1], lines[operand, 2], lines[operand, 3]
+    if operand < len(lines) - 1:
+        return float(words * (fill + load * share))
+    fills, loads = words - lines[operand, 4], words * share - lines[operand, 5]
+    if lines[operand, 6] > 0.0:  # see `kernels.edge_floor`
+        fills, loads = max(fills, 0.0), max(loads, 0.0)
+    return (
+        words * lines[operand, 7]
+        + fills * fill
+        + loads * load
+        + words * lines[operand, 8] * lines[operand, 9]
+        - lines[operand, 10]
+    )
 
 
 @compiled

@@ -30,6 +30,7 @@ from tilewright.mapper.prepare import (
     Blocks,
     Preparation,
     Stage,
+    alike_spreads,
     reject_uncovered,
     root_floors,
     run_at_once,
@@ -311,12 +312,14 @@ class _Hunt:
     bound: float = 0.0
     evaluated: int = 0
     is_proved: bool = False
+    is_first: bool = False
     reported: float = 0.0
     began: float = 0.0
     choices: list[_Choice] = field(default_factory=list[_Choice])
     put_off: list[_Choice] = field(default_factory=list[_Choice])
     kept: list[_Choice] | None = None
     known: set[bytes] = field(default_factory=set[bytes])
+    rooms: tuple[lattice.Outside, lattice.Inside] | None = None
     paths: dict[tuple[int, int], kernels.Path] = field(
         default_factory=dict[tuple[int, int], kernels.Path]
     )
@@ -373,18 +376,19 @@ class _Hunt:
         for choice in self._prepare():
             least = self._least(choice, objective, limits)
             if self.best is None:
-                self._find_any([(least, choice)], objective, limits, least)
-            if self.best is None:
-                self.put_off.append(_without_lists(choice))
+                kept = self._begin(choice, objective, limits, least)
+                if self.best is None:
+                    self.put_off.append(_without_lists(choice))
+                    continue
+            elif least > self._value(objective) * (1 + _SLACK):
                 continue
-            if least > self._value(objective) * (1 + _SLACK):
-                continue
-            kept = [choice]
-            if least < self._value(objective):
+            elif least < self._value(objective):
                 self.kept = kept = []
                 whole = [*limits, np.inf]
                 self.put_off += self._go_through(choice, objective, whole, _QUICK_NODES)
                 self.kept = None
+            else:
+                kept = [choice]
             held += sum(len(part.template.tiles) for part in kept)
             parts += kept if held <= _MOST_HELD else [_without_lists(choice)]
         if self.best is None:  # few chains fit, or none
@@ -402,6 +406,25 @@ class _Hunt:
             del self.put_off[0]
         self.bound = max(self.bound, self._value(objective))
         self.choices = parts
+
+    def _begin(
+        self, choice: _Choice, objective: Objective, limits: list[float], least: float
+    ) -> list[_Choice]:
+        """Find a first mapping in a choice, below ever higher thresholds, and put off the rest.
+
+        Returns: the parts that may hold mappings as good as the best.
+        """
+        for wider in self._first_steps:
+            self.kept = kept = list[_Choice]()
+            self.is_first = True
+            threshold = max(least, 1e-30) * wider
+            left = self._go_through(choice, objective, [*limits, threshold], self._first_nodes)
+            self.is_first = False
+            self.kept = None
+            if self.best is not None:
+                self.put_off += left
+                return kept
+        return []
 
     def _compulsory(self) -> float:
         """A bound that needs no lists: every word passes the outermost memory once."""
@@ -696,11 +719,20 @@ class _Hunt:
         first: float,
     ) -> None:
         """Find a mapping: look at few chains below ever higher thresholds."""
-        for wider in _WIDER[3:] if self._is_large else _WIDER:
+        for wider in self._first_steps:
             if self.best is None:
                 threshold = max(first, 1e-30) * wider
-                nodes = _LONG_DIVE_NODES if self._is_large else _DIVE_NODES
-                self._pass(starts, objective, [*limits, threshold], nodes)
+                self._pass(starts, objective, [*limits, threshold], self._first_nodes)
+
+    @property
+    def _first_steps(self) -> tuple[float, ...]:
+        """Thresholds below which a first mapping is looked for, relative to the first bound."""
+        return _WIDER[3:] if self._is_large else _WIDER
+
+    @property
+    def _first_nodes(self) -> int:
+        """Nodes below each choice while a first mapping is looked for."""
+        return _LONG_DIVE_NODES if self._is_large else _DIVE_NODES
 
     def _least(self, choice: _Choice, objective: Objective, limits: list[float]) -> float:
         """A bound of all chains of a choice within limits."""
@@ -753,7 +785,8 @@ class _Hunt:
         if lists is None:
             return None
         rows = [pairs.row for pairs in lists]
-        left: Mask = np.array(np.isfinite(template.inside).any(axis=(1, 2)), np.bool_)
+        left = np.empty(len(template.tiles), np.bool_)
+        lattice.lead_on(template, left)
         for stage in range(1, len(choice.stages) - 1):
             if len(rows[stage]):  # else all tiles are tried
                 low, high = template.tile_start[stage + 1 : stage + 3]
@@ -776,45 +809,52 @@ class _Hunt:
         """
         problem = self.preparation.problem
         tiles, operands = int(np.prod(self.preparation.counts)), len(problem.uses)
-        groups = len(template.group_cycles)
-        outside = lattice.Outside(np.empty(tiles * (operands + 1)), np.empty(tiles * operands))
-        inside = lattice.Inside(
-            np.empty(groups * tiles * (operands + 1)),
-            np.empty(groups * tiles * operands),
-            np.zeros(groups, np.bool_),
-            np.empty(operands),
-            np.empty(operands + 1),
-            np.empty(operands + 1),
-        )
+        outside, inside = self._lattices(len(template.group_cycles))
         outer = np.cumsum([0.0, *self._least_edges(template)])
-        most, dims = float(allowed.max()), range(len(problem.sizes))
-        spreads = np.array(
-            [
-                sum(table[dim, template.spreads[:, dim]] for dim in dims)
-                for table in (problem.packed, problem.place)
-            ]
-        ).T.copy()
+        most = float(allowed.max())
         lists = [_no_pairs(0, operands)] * len(choice.stages)
         for stage in range(len(choice.stages) - 2, 0, -1):
             self._check_time()
             before = float(outer[stage - 1])
             bound = partial(lattice.fill_outside, problem, template, stage, before, most, outside)
             self.preparation.long(tiles, bound)
+            alike = alike_spreads(template, problem, stage, cycles)
+            if alike is None:
+                return None
             fill = partial(
-                lattice.fill_inside,
-                problem,
-                template,
-                stage,
-                allowed,
-                cycles,
-                outside,
-                inside,
-                spreads,
+                lattice.fill_inside, problem, template, stage, allowed, outside, inside, alike
             )
             count, lists[stage] = _list_pairs(self._watch, fill, operands, max(_FEW_PAIRS, tiles))
             if count == 0:
                 return None
         return lists
+
+    def _lattices(self, groups: int) -> tuple[lattice.Outside, lattice.Inside]:
+        """Room for the bounds of what is outside and inside, for so many classes of cycles.
+
+        It is kept for the next time: clearing fresh memory takes as long as filling it.
+        """
+        tiles, operands = int(np.prod(self.preparation.counts)), len(self.preparation.problem.uses)
+        outside, inside = self.rooms or (None, None)
+        if outside is None or inside is None or len(inside.inner) < groups:
+            self.rooms = outside, inside = (
+                lattice.Outside(
+                    np.empty(tiles * (operands + 1)),
+                    np.empty(tiles * operands),
+                    np.empty(2 * operands + 1),
+                ),
+                lattice.Inside(
+                    np.empty(groups * tiles * (operands + 1)),
+                    np.empty(groups * tiles * operands),
+                    np.zeros((groups, operands + 1), np.bool_),
+                    np.empty(operands),
+                    np.empty(operands + 1),
+                    np.empty(operands + 1),
+                    np.empty(operands + 1),
+                    np.empty(groups),
+                ),
+            )
+        return outside, inside
 
     def _allowed(self, template: Template, objective: Objective, limits: list[float]) -> Floats:
         """Energy that a chain worth finding may take at most, by class of cycles."""
@@ -829,13 +869,8 @@ class _Hunt:
 
     def _least_edges(self, template: Template) -> Iterator[float]:
         """The least energy of the edges into each boundary."""
-        distinct = self.preparation.problem.distinct
         for c in range(1, len(template.level)):
-            low, high = template.tile_start[c], template.tile_start[c + 1]
-            stays = template.stay_slope[c - 1] * distinct + template.stay_offset[c - 1]
-            gains = np.where(template.keeps[c], template.quick[low:high] - stays, 0.0)
-            gain = np.maximum(gains.max(axis=1), 0.0)
-            yield float((template.quick_total[low:high] - gain).min())
+            yield lattice.least_edges(self.preparation.problem, template, c)
 
     def _roots(
         self, choice: _Choice, objective: Objective, limits: list[float]
@@ -949,11 +984,12 @@ class _Hunt:
                 pause *= 4
                 if nodes <= 0 or self._value(objective) < before * _BETTER:
                     break
+            begun = self.is_first and self.best is not None  # others may have better ones
             left = np.ones(len(refined.template.tiles), np.bool_)
             left[: refined.template.tile_start[2]] = False
             left[rows[at:]] = True
             rest = replace(refined, template=with_tiles(refined.template, left), reach=None)
-            if nodes <= 0:
+            if nodes <= 0 or begun:
                 return rest
 
     def _try(  # noqa: PLR0913, PLR0917
@@ -1219,7 +1255,7 @@ def _without_lists(choice: _Choice) -> _Choice:
 def _no_pairs(stages: int, operands: int, room: int = 0) -> kernels.Pairs:
     row, spread, code = (np.empty(room, np.int64) for _ in range(3))
     floors, start = np.empty((room, operands + 1)), np.zeros(stages + 1, np.int64)
-    return kernels.Pairs(row, spread, np.empty(room), floors, code, start)
+    return kernels.Pairs(row, spread, np.empty(room), floors, code, start, start[:0])
 
 
 def _list_pairs(
@@ -1245,6 +1281,7 @@ def _chosen_pairs(pairs: kernels.Pairs, which: Integers | Mask) -> kernels.Pairs
         pairs.floors[which],
         pairs.code[which],
         pairs.start,
+        pairs.chosen,
     )
 
 
@@ -1275,6 +1312,7 @@ def _join_pairs(lists: list[kernels.Pairs]) -> kernels.Pairs:
         np.concatenate([pairs.floors for pairs in lists]),
         np.concatenate([pairs.code for pairs in lists]),
         start,
+        np.empty(start[-1] + 1, np.int64),
     )
 
 
@@ -1320,11 +1358,13 @@ def _make_path(problem: kernels.Problem, template: Template) -> kernels.Path:
         trial=np.zeros(len(problem.uses)),
         edge=np.zeros(len(problem.uses)),
         waits=np.zeros(len(problem.uses), np.bool_),
+        is_worth=np.ones((stages, len(problem.uses) + 1), np.bool_),
         is_open=np.ones((stages, len(template.group_cycles)), np.bool_),
         next_row=whole(stages),
         next_spread=whole(stages),
         next_class=whole(stages),
         class_count=whole(stages),
+        choosing=whole(stages, 3),
         classes=whole(stages, 64, 4),
         counts=whole(6),
     )
@@ -1344,6 +1384,7 @@ def _restart(
     path.carry[0] = preparation.problem.distinct
     path.group[:] = -1 if template.primary >= 0 else 0
     path.loose[:] = 0
+    path.choosing[:, 2] = -1
     path.limits[:] = limits
     path.best[:] = best
     path.counts[:] = 0

@@ -21,7 +21,7 @@ from tilewright.errors import Problem as Fault
 from tilewright.ir.fix import Fix
 from tilewright.ir.hardware import AXES, Hardware, Level
 from tilewright.ir.workload import Operand, Rank, Workload
-from tilewright.mapper import kernels, listing, sliding
+from tilewright.mapper import kernels, lattice, listing, sliding
 from tilewright.mapper.pins import Pins
 from tilewright.mapper.problem import Floats, Integers, Mask, Problem, Template
 from tilewright.mapspace.space import Mapspace
@@ -39,10 +39,16 @@ Tables = TypeVar("Tables", Problem, Template)
 Answer = TypeVar("Answer")
 Run = Callable[[Callable[[Integers], None]], None]
 """Runs long work, which returns early once the array that it is given is not 0."""
-MOST_LISTED = 3_500_000
+MOST_LISTED = 30_000_000
 """Tiles that are remembered for other choices of bypasses."""
 LONG = 20_000
 """Tiles from which on work on a list of them counts as long."""
+
+
+_BARE = 300_000
+"""Tiles of a mapspace from which on stages leave loops to the next one: see `Template.bare`.
+
+With fewer there is little to gain, and which of equally good mappings is found would change."""
 
 
 class UncoveredError(InputError):
@@ -69,14 +75,34 @@ class Spreads:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _TileList:
-    tiles: Small
-    words: Floats
-    moving: Floats
-    staying: Floats
+    """Some tiles of the lattice, by their numbers: see `listing.Table`."""
 
-    def chosen(self, rows: Mask) -> "_TileList":
+    numbers: listing.Numbers
+    table: listing.Table
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def tiles(self) -> Small:
+        return self.table.tiles[self.numbers]
+
+    def words(self, operand: int) -> Floats:
+        return self.table.words[operand][self.numbers]
+
+    def moving(self, operand: int) -> Floats:
+        return self.table.moving[operand][self.numbers]
+
+    def staying(self, operand: int) -> Floats:
+        return self.table.staying[operand][self.numbers]
+
+    def of_all(self, column: Callable[[int], Floats]) -> Floats:
+        """(N, O) a column for every operand."""
+        return np.column_stack([column(o) for o in range(len(self.table.words))])
+
+    def chosen(self, rows: Mask | Integers) -> "_TileList":
         """Some of them."""
-        return _TileList(self.tiles[rows], self.words[rows], self.moving[rows], self.staying[rows])
+        return _TileList(self.numbers[rows], self.table)
 
 
 def run_at_once(work: Callable[[Integers], None]) -> None:
@@ -141,6 +167,16 @@ class Preparation:
     def counts(self) -> Integers:
         """How many divisors each dim's size has."""
         return np.array([len(divisors) for divisors in self.divisors], np.int64)
+
+    @cached_property
+    def table(self) -> listing.Table:
+        """What is known of all tiles, whatever memory they are for."""
+        tiles, operands = int(np.prod(self.counts)), len(self.workload.operands)
+        return listing.Table(
+            np.zeros(tiles, np.bool_),
+            np.zeros((tiles, len(self.dims) + 1), np.int16),
+            *(np.zeros((operands, tiles)) for _ in range(3)),
+        )
 
     @cached_property
     def problem(self) -> Problem:
@@ -264,17 +300,19 @@ class Preparation:
         key = (level, keeps)
         found = self._tiles.pop(key, None)
         if found is None:
-            kept, lattice = np.array(keeps), int(np.prod(self.counts))
-            listed = self.long(
-                lattice,
-                lambda stop: listing.fitting_tiles(self.problem, level, kept, self.counts, stop),
+            kept, table = np.array(keeps), self.table
+            numbers = self.long(
+                len(table.known),
+                lambda stop: listing.fitting_tiles(
+                    self.problem, level, kept, self.counts, table, stop
+                ),
             )
-            found = _TileList(*listed)
-        room = MOST_LISTED - len(found.tiles)
-        while self._tiles and sum(len(other.tiles) for other in self._tiles.values()) > room:
+            found = _TileList(numbers, table)
+        room = MOST_LISTED - len(found)
+        while self._tiles and sum(map(len, self._tiles.values())) > room:
             del self._tiles[next(iter(self._tiles))]  # not asked for since long
         self._tiles[key] = found
-        self.counted[key] = len(found.tiles)
+        self.counted[key] = len(found)
         return found
 
     def stages(self, blocks: Blocks) -> "list[Stage]":
@@ -363,8 +401,10 @@ class _Lists(Sequence[_TileList]):
             return [self[at] for at in range(len(self))[index]]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        found = self.preparation.tiles(*self.key(index))
-        rows = self.preparation.pins.fitting(self.stages, index + 1, found.tiles)
+        found, pins = self.preparation.tiles(*self.key(index)), self.preparation.pins
+        if pins.fix is None:
+            return found
+        rows = pins.fitting(self.stages, index + 1, found.tiles)
         return found if rows is None else found.chosen(rows)
 
     def key(self, index: int) -> tuple[int, tuple[bool, ...]]:
@@ -379,7 +419,7 @@ class _Lists(Sequence[_TileList]):
         known, is_free = self.preparation.counted, self.preparation.pins.fix is None
         keys = map(self.key, range(len(self)))
         return all(
-            known[key] > 0 if is_free and key in known else len(self[index].tiles) > 0
+            known[key] > 0 if is_free and key in known else len(self[index]) > 0
             for index, key in enumerate(keys)
         )
 
@@ -449,9 +489,10 @@ def _products_up_to(choices: list[list[int]], room: int) -> Integers:
 
 def _lattice(
     divisors: list[list[int]], shape: tuple[int, ...]
-) -> tuple[Integers, Integers, Integers, int]:
-    """`Problem.place`, `packed`, `axes` and `guards`; of so many tiles 62 bits hold any."""
+) -> tuple[Integers, Integers, Integers, Integers, int]:
+    """`Problem.place`, `packed`, `fields`, `axes`, `guards`; of so many tiles 62 bits hold any."""
     place, packed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    fields = np.zeros(shape[0], np.int64)
     axes: list[tuple[int, int, int]] = []
     stride, bit, guards = 1, 0, 0
     for dim, options in enumerate(divisors):
@@ -461,9 +502,10 @@ def _lattice(
             packed[dim, : len(options)] += exponents << bit
             axes.append((dim, power + 1, stride))
             stride *= power + 1
+            fields[dim] |= (1 << power.bit_length()) - 1 << bit
             bit += power.bit_length() + 1
             guards |= 1 << (bit - 1)
-    return place, packed, np.array(axes, np.int64).reshape(-1, 3), guards
+    return place, packed, fields, np.array(axes, np.int64).reshape(-1, 3), guards
 
 
 def _prime_powers(size: int) -> Iterator[tuple[int, int]]:
@@ -530,7 +572,7 @@ class _Maker:
                 for j, inner in enumerate(divisors):
                     if outer % inner == 0:
                         quo[index, i, j] = divisors.index(outer // inner)
-        place, packed, axes, guards = _lattice(self.divisors, val.shape)
+        place, packed, fields, axes, guards = _lattice(self.divisors, val.shape)
         ranks = [
             self.rank(index, rank)
             for index, operand in enumerate(operands)
@@ -560,6 +602,7 @@ class _Maker:
             place=place,
             axes=axes,
             packed=packed,
+            fields=fields,
             guards=guards,
             uses=np.array([self.uses(operand) for operand in operands], np.int64),
             slides=slides,
@@ -816,6 +859,56 @@ def without_classes(template: Template, kept: Mask, problem: Problem) -> Templat
     return narrow
 
 
+def alike_spreads(
+    template: Template, problem: Problem, stage: int, most_cycles: float
+) -> lattice.Alike | None:
+    """The unrollings of a stage that do not take too many cycles; `None` if all do.
+
+    They are put together by what they unroll along dims without a loop in the stage, then by all
+    that bounds of edges look at.
+    """
+    low, high = int(template.spread_start[stage]), int(template.spread_start[stage + 1])
+    none, one = np.zeros(1, np.int64), np.arange(2)
+    if low == high:
+        return lattice.Alike(none, none, one, one, none - 1, none, none)
+    spread = low + np.nonzero(template.cycles[low:high] <= most_cycles)[0]
+    if not len(spread):
+        return None
+    dims = np.arange(len(problem.sizes))
+    bare = dims[template.bare[stage] >> dims & 1 > 0]
+    vectors = template.spreads[spread]
+    codes, places, bare_codes, bare_places = (
+        sum((table[dim, vectors[:, dim]] for dim in which), np.zeros(len(spread), np.int64))
+        for which in (dims, bare)
+        for table in (problem.packed, problem.place)
+    )
+    looked_at = np.column_stack(
+        [
+            bare_places,
+            template.mac_floor[spread],
+            template.phis[spread],
+            template.saved[spread],
+            template.group[spread],
+        ]
+    )
+    others = looked_at[:, 2:] @ _WEIGHTS[: looked_at.shape[1] - 2]
+    order = np.lexsort((others, looked_at[:, 1], looked_at[:, 0]))
+    looked_at = looked_at[order]
+    new = np.append(True, (looked_at[1:] != looked_at[:-1]).any(axis=1))
+    start = np.nonzero(new)[0]
+    parts = np.nonzero(np.append(True, np.diff(looked_at[start, 0]) != 0))[0]
+    heads = order[start[parts]]
+    return lattice.Alike(
+        bare_codes[heads],
+        bare_places[heads],
+        np.append(parts, len(start)),
+        np.append(start, len(order)),
+        spread[order],
+        codes[order],
+        places[order],
+    )
+
+
 _OF_TILES = ("tiles", "fills", "quick", "quick_total", "front", "rent")
 
 
@@ -847,6 +940,9 @@ def with_bounds(template: Template) -> Template:
         inside=room if len(room) == tiles else np.empty((tiles, room.shape[1], groups)),
     )
 
+
+_WEIGHTS = np.sqrt(np.arange(2.0, 66.0))
+"""Of what bounds look at, in a sum that hardly any two unrollings that differ share."""
 
 _Moves = tuple[float, list[Floats]]
 """A bound of words that move, all unrollings being at their best, and by stage what each adds."""
@@ -960,25 +1056,28 @@ class _TemplateMaker:
             )
         ]
         slopes, offsets = self.stay_lines(coefficients)
-        costs = self.quick_costs(features, coefficients)
         spare = self.most - constant - sum(least_macs)
-        lists, costs = self.affordable(costs, slopes, offsets, spare)
-        if not all(len(found.tiles) for found in lists):
+        lists = self.affordable(features, coefficients, (slopes, offsets), spare)
+        if not all(map(len, lists)):
             return None
-        tile_start = np.cumsum([0, 0, *(len(found.tiles) for found in lists)])
-        for c, (found, cheap) in enumerate(zip(lists, costs, strict=True), start=1):
-            waits, rent = self.may_wait(c, found), self.rent(c, found)
-            arrived = np.where(waits, problem.distinct, found.staying)
-            looked_at = np.column_stack([cheap[:, self.keeps[c]], arrived, rent])
+        tile_start = np.cumsum([0, 0, *map(len, lists)])
+        for c, listed in enumerate(lists, start=1):
+            cheap, rent = self.edge_costs(c, listed, features, coefficients), self.rent(c, listed)
             order = np.argsort(cheap.sum(axis=1) + rent, kind="stable")
-            tiles.append(found.tiles[order])
-            fills.append(found.moving[order])
-            still.append(found.staying[order])
-            waiting.append(waits[order])
+            found = listed.chosen(order)
+            tiles.append(found.tiles)
+            fills.append(found.of_all(found.moving))
+            still.append(found.of_all(found.staying))
+            waiting.append(self.may_wait(c, found))
             quick.append(cheap[order])
             owed.append(rent[order])
-            rows = np.ascontiguousarray(looked_at[order])
-            fronts.append(self.preparation.long(len(rows), partial(listing.front, rows)))
+            arrived = np.where(waiting[-1], problem.distinct, still[-1])
+            looked_at = np.column_stack([quick[-1][:, self.keeps[c]], arrived, owed[-1]])
+            fronts.append(
+                self.preparation.long(
+                    len(found), partial(listing.front, np.ascontiguousarray(looked_at))
+                )
+            )
         groups = len(cycles)
         still.append(problem.distinct[None, :])  # the whole workload, outside of everything
         waiting.append(np.ones((1, operands), np.bool_))
@@ -987,6 +1086,8 @@ class _TemplateMaker:
             fan=np.array([s.fan for s in self.stages], np.int64),
             fixed=self.preparation.pins.extents(self.stages),
             order=self.preparation.pins.orders(self.stages),
+            bare=self.bare(),
+            may_stay=self.may_stay(),
             keeps=self.keeps,
             tile_start=np.array(tile_start, np.int64),
             tiles=np.concatenate(tiles).astype(np.int64),
@@ -1065,8 +1166,8 @@ class _TemplateMaker:
             )
             known = self.preparation.least_edges
             if key not in known:
-                cheap = self.quick(c, self.lists[c - 1], near, coefficients)
-                known[key] = float(self.edge_floors(c, cheap, slopes, offsets).min())
+                floors = self.edge_floors(c, features, coefficients, (slopes, offsets))
+                known[key] = float(floors.min())
             least += known[key]
         return least
 
@@ -1076,51 +1177,61 @@ class _TemplateMaker:
             return self.lists.key(c - 1)
         return tuple(self.stages), c  # of all fixes this is the one
 
-    def edge_floors(self, c: int, cheap: Floats, slopes: Floats, offsets: Floats) -> Floats:
-        """The least energy of the edges into every tile of a boundary; one operand may stay."""
+    def edge_costs(
+        self,
+        c: int,
+        found: _TileList,
+        features: list[_Features],
+        coefficients: dict[str, Floats],
+    ) -> Floats:
+        """The least energy of every operand's edge into tiles, whatever is unrolled."""
+        lines = self.edge_lines(c, features[c - 1], coefficients)
+        return listing.edge_costs(found.numbers, found.table.moving, lines)
+
+    def edge_floors(
+        self,
+        c: int,
+        features: list[_Features],
+        coefficients: dict[str, Floats],
+        lines: tuple[Floats, Floats],
+    ) -> Floats:
+        """The least energy of the edges into every tile of a boundary; one operand may stay.
+
+        `lines` are slopes and offsets: see `stay_lines`.
+        """
+        found, (slopes, offsets) = self.lists[c - 1], lines
         stays = slopes[c - 1] * self.problem.distinct + offsets[c - 1]
-        total, gain = np.zeros(len(cheap)), np.zeros(len(cheap))
-        for o in np.nonzero(self.keeps[c])[0]:  # column by column, as rows are short
-            total += cheap[:, o]
-            np.maximum(gain, cheap[:, o] - stays[o], out=gain)
-        return total - gain
+        moving = self.edge_lines(c, features[c - 1], coefficients)
+        return listing.edge_floors(found.numbers, found.table.moving, moving, stays)
 
     def rent(self, c: int, found: _TileList) -> Floats:
         """What each tile is charged for its room, less its share of what there is."""
         level = self.stages[c].level
         blocks = sum(stage.level == level for stage in self.stages)
         if not self.rents or not self.rents[level] or blocks == 1:
-            return np.zeros(len(found.tiles))
-        taken = found.words[:, self.keeps[c]] @ self.problem.store_bits[self.keeps[c]]
+            return np.zeros(len(found))
+        words = found.of_all(found.words)
+        taken = words[:, self.keeps[c]] @ self.problem.store_bits[self.keeps[c]]
         return self.rents[level] * (taken - self.problem.shared[level] / blocks)
 
-    def quick_costs(
+    def affordable(
         self,
         features: list[_Features],
         coefficients: dict[str, Floats],
-    ) -> list[Floats]:
-        """`quick` of the tiles of every boundary, from the first on."""
-        return [
-            self.quick(c, found, features[c - 1], coefficients)
-            for c, found in enumerate(self.lists, start=1)
-        ]
-
-    def affordable(
-        self, costs: list[Floats], slopes: Floats, offsets: Floats, most: float
-    ) -> tuple[Sequence[_TileList], list[Floats]]:
-        """The tiles, and `quick` of them, whose edges leave enough for those of all others."""
+        lines: tuple[Floats, Floats],
+        most: float,
+    ) -> Sequence[_TileList]:
+        """The tiles whose edges leave enough for those of all others."""
         if most == math.inf:
-            return self.lists, costs
+            return self.lists
         floors = [
-            self.edge_floors(c, cheap, slopes, offsets) for c, cheap in enumerate(costs, start=1)
+            self.edge_floors(c, features, coefficients, lines) for c in range(1, len(self.stages))
         ]
         spare = most - sum(float(floor.min()) for floor in floors)
-        kept = [np.nonzero(floor - floor.min() <= spare)[0] for floor in floors]
-        lists = [
-            _TileList(f.tiles[rows], f.words[rows], f.moving[rows], f.staying[rows])
-            for f, rows in zip(self.lists, kept, strict=True)
+        return [
+            found.chosen(np.nonzero(floor - floor.min() <= spare)[0])
+            for found, floor in zip(self.lists, floors, strict=True)
         ]
-        return lists, [cheap[rows] for cheap, rows in zip(costs, kept, strict=True)]
 
     def features(self, stage: int) -> _Features:
         """Of every unrolling: copies of operands, share read, instances, and the vectors."""
@@ -1330,7 +1441,7 @@ class _TemplateMaker:
                     continue
                 words = problem.distinct[o] * phis[:, o]  # each copy of a word arrives once
                 if self.stages[c].level == self.stages[c - 1].level:  # it never stays
-                    words = np.maximum(words, float(self.lists[c - 1].moving[:, o].min()))
+                    words = np.maximum(words, float(self.lists[c - 1].moving(o).min()))
                 others = [k for k in range(self.parent(c, o), c) if k != stage]
                 up = self.stages[self.parent(c, o)].level
                 if o < output:
@@ -1412,52 +1523,40 @@ class _TemplateMaker:
                 chosen[rows[best]] = True
         return chosen
 
-    def quick(
-        self,
-        c: int,
-        found: _TileList,
-        outside: _Features,
-        coefficients: dict[str, Floats],
-    ) -> Floats:
-        """The least energy of every operand's edge into every tile, whatever is unrolled."""
+    def edge_lines(self, c: int, outside: _Features, coefficients: dict[str, Floats]) -> Floats:
+        """(O, 11) what the energy of edges into a boundary is made from: `listing._edge_cost`."""
         problem = self.problem
         operands = len(problem.uses)
         fan = self.stages[c - 1].fan
         phi = outside.phis.max(axis=0) if len(outside.phis) else np.ones(operands)
         share = outside.near.min(axis=0) if len(outside.near) else np.ones(operands)
-        costs = np.zeros((len(found.tiles), operands))
-        for o in range(operands):
-            if not self.keeps[c, o]:
-                continue
-            words = found.moving[:, o]
-            fill, load = coefficients["fill"][c, o], coefficients["load"][c, o]
-            if o < operands - 1:
-                costs[:, o] = words * (fill + load * share[o])
-                continue
-            fold = 1.0 / phi[o] if fan >= 0 and problem.reduction[fan] else 1.0
-            fills = words - coefficients["first_fill"][c, o] * phi[o]
-            loads = words * share[o] - coefficients["first_load"][c, o] * phi[o]
-            if coefficients["first_fill"][c, o] <= problem.distinct[o]:  # see `kernels.edge_floor`
-                fills, loads = np.maximum(fills, 0.0), np.maximum(loads, 0.0)
-            costs[:, o] = (
-                words * problem.read[self.stages[c].level, o]
-                + fills * fill
-                + loads * load
-                + words * fold * coefficients["merge"][c, o]
-                - coefficients["discount"][c, o]
-            )
-        return costs
+        fold = 1.0 / phi if fan >= 0 and problem.reduction[fan] else np.ones(operands)
+        first = coefficients["first_fill"][c]
+        columns = (
+            self.keeps[c],
+            coefficients["fill"][c],
+            coefficients["load"][c],
+            share,
+            first * phi,
+            coefficients["first_load"][c] * phi,
+            first <= problem.distinct,
+            problem.read[self.stages[c].level],
+            fold,
+            coefficients["merge"][c],
+            coefficients["discount"][c],
+        )
+        return np.stack([np.asarray(column, float) for column in columns], axis=1)
 
     def may_wait(self, c: int, found: _TileList) -> Mask:
         """Whether what is next inside can hold all of an operand's tile, so that it may wait."""
         problem = self.problem
-        held = np.zeros(found.words.shape, np.bool_)
+        held = np.zeros((len(found), len(problem.uses)), np.bool_)
         for o in range(len(problem.uses)):
             inside = [k for k in range(c + 1, len(self.stages)) if self.keeps[k, o]]
             if inside:
                 copies = math.prod(self.fan_copies(k) for k in range(c, inside[0]))
-                most = float(self.lists[inside[0] - 1].words[:, o].max()) * copies
-                held[:, o] = found.words[:, o] <= most
+                most = float(self.lists[inside[0] - 1].words(o).max()) * copies
+                held[:, o] = found.words(o) <= most
         return held
 
     def fan_copies(self, stage: int) -> float:
@@ -1486,6 +1585,25 @@ class _TemplateMaker:
             if self.stages[c].level == self.stages[k].level:
                 offsets[k, self.keeps[c]] = np.inf  # a block inside another's never stays
         return slopes, offsets
+
+    def bare(self) -> Integers:
+        """(K,) bit mask of the dims whose loops a stage leaves to the next one: see Lemma 11."""
+        problem, masks = self.problem, np.zeros(len(self.stages), np.int64)
+        preparation = self.preparation
+        is_free = preparation.pins.fix is None and not preparation.space.uneven
+        if not is_free or len(self.stages) < 2 or int(np.prod(preparation.counts)) < _BARE:
+            return masks
+        kept = problem.uses[self.keeps[-1]]
+        for dim in range(len(preparation.dims)):
+            sliding = bool((problem.rank_a == dim).any() or (problem.rank_b == dim).any())
+            if not sliding and not (kept >> dim & 1).any():
+                masks[-2] |= 1 << dim
+        return masks
+
+    def may_stay(self) -> Mask:
+        """(K, O) whether a loop that a stage may have misses an operand."""
+        dims = (1 << len(self.preparation.dims)) - 1
+        return (dims & ~self.bare()[:, None] & ~self.problem.uses[None, :]) != 0
 
     def idle_words(self) -> Floats:
         """Words of the outermost memory for edges into boundaries further inside."""

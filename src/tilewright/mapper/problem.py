@@ -31,6 +31,7 @@ class Problem(NamedTuple):
         axes: (A, 3) of the lattice: dim, places along it, how far they are apart.
         packed: (D + 1, V) the exponents of a divisor's primes, each with a bit above it, those in
             `guards`: a tile divides another if guards + other - tile keeps them all.
+        fields: (D + 1,) the bits of `packed` that a dim's exponents take.
         uses: (O,) bit mask of the dims that index an operand.
         slides: bit mask of the dims of sliding ranks.
         plain: (O,) product of the sizes of dims that index an operand by themselves.
@@ -68,6 +69,7 @@ class Problem(NamedTuple):
     place: Integers
     axes: Integers
     packed: Integers
+    fields: Integers
     guards: int
     uses: Integers
     slides: int
@@ -123,6 +125,8 @@ class Template(NamedTuple):
         fan: (K,) the level below which the stage's fan-out lies; -1 for none.
         fixed: (K, D) index of the extent that a loop must have, -1 if it is free.
         order: (K, D) the dims whose relative order is given, outermost first; then -1.
+        bare: (K,) bit mask of the dims without a loop in a stage, which the next one has as well.
+        may_stay: (K, O) whether a stage may have loops that miss an operand.
         keeps: (K, O) what is kept at the boundary; everything at the first.
         tile_start: (K + 1,) where the tiles of boundary k begin in `tiles`, from k = 1.
         tiles: (N, D + 1) tiles that fit; the best first.
@@ -170,6 +174,8 @@ class Template(NamedTuple):
     fan: Integers
     fixed: Integers
     order: Integers
+    bare: Integers
+    may_stay: Mask
     keeps: Mask
     tile_start: Integers
     tiles: Integers
