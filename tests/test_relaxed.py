@@ -170,7 +170,7 @@ def test_too_many_rounds_are_seen(
     name: str, fault: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Words pass the outermost edge again that some mapping keeps on the chip."""
-    monkeypatch.setattr(floor._Floor, name, fault)
+    monkeypatch.setattr(floor.Floor, name, fault)
     assert any(_undercut(kind, seed) for kind in FANS for seed in range(10, 40))
 
 

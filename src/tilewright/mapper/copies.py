@@ -12,7 +12,7 @@ Non-goals: ways to unroll dims (`mapper/sharing.py`), what words cost (`mapper/f
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -53,7 +53,11 @@ class Spread:
 
 
 def spread_of(
-    operand: Operand, workload: Workload, extents: Integers, dims: Sequence[str]
+    operand: Operand,
+    workload: Workload,
+    extents: Integers,
+    dims: Sequence[str],
+    runs: frozenset[str] = frozenset(),
 ) -> Spread:
     """What ways to unroll dims make of an operand's words.
 
@@ -63,6 +67,7 @@ def spread_of(
         extents: by way and dim, over how many places the values of the dim are split: not fewer
             than one, nor more than the dim is long.
         dims: those longer than 1, in the order of the columns.
+        runs: dims whose values are dealt in runs, all of a length but the last.
 
     >>> from tilewright.ir.workload import conv2d
     >>> layer = conv2d("c", K=4, C=1, P=6, Q=1, R=3, S=1)
@@ -84,7 +89,7 @@ def spread_of(
         words = max(1, rank_words(rank, workload.sizes))
         if len(long) == 2:
             (_, a), (_, b) = long
-            least = least * np.maximum(_windows(workload, rank, a, b) / words, 1.0)
+            least = least * np.maximum(_windows(workload, rank, a, b, runs) / words, 1.0)
             together = together * (a * b if tiles_meet(rank, workload) else np.minimum(a, b))
         if long:
             longest = [-(-size // extent) for size, extent in long]
@@ -115,7 +120,9 @@ def _pairs(rank: Rank, at: dict[str, int], extents: Integers) -> Integers:
     return extents[:, columns].prod(axis=1) if len(columns) > 1 else np.ones_like(extents[:, 0])
 
 
-def _windows(workload: Workload, rank: Rank, first: Integers, second: Integers) -> Floats:
+def _windows(
+    workload: Workload, rank: Rank, first: Integers, second: Integers, runs: frozenset[str]
+) -> Floats:
     """The words of a rank's windows, if its two dims are split into so many parts, at least."""
     a, b = (term for term in rank.terms if workload.sizes[term.dim] > 1)
     sizes = workload.sizes[a.dim], workload.sizes[b.dim]
@@ -127,9 +134,40 @@ def _windows(workload: Workload, rank: Rank, first: Integers, second: Integers) 
     padding = math.prod(sizes) - real_pairs(rank, workload.sizes)
     by_second = np.maximum(second, math.ceil(sizes[1] / in_class[1]))
     by_first = np.maximum(first, math.ceil(sizes[0] / in_class[0]))
+    if b.dim in runs:
+        by_second = np.maximum(
+            by_second, _classes_of_runs(sizes[1], second, a.coefficient // common)
+        )
+    if a.dim in runs:
+        by_first = np.maximum(by_first, _classes_of_runs(sizes[0], first, b.coefficient // common))
     one = (sizes[0] - first) * by_second + sizes[1] * first
     other = (sizes[1] - second) * by_first + sizes[0] * second
     return np.maximum(one, other).astype(float) - padding
+
+
+def copies_beside_words(
+    rank: Rank, workload: Workload, places: Mapping[str, int], runs: frozenset[str]
+) -> int:
+    """Coordinates that memories of single MACs hold beside one copy of each, as `spread_of` counts.
+
+    Args:
+        rank: of an operand.
+        workload: the layer.
+        places: by dim longer than 1, over how many places its values are split.
+        runs: dims whose values are dealt in runs.
+    """
+    long = [term.dim for term in rank.terms if term.dim in places]
+    if len(long) != 2:
+        return 0
+    a, b = (np.array([places[dim]]) for dim in long)
+    copies = float(_windows(workload, rank, a, b, runs)[0])
+    return max(0, math.ceil(copies) - rank_words(rank, workload.sizes))
+
+
+def _classes_of_runs(size: int, parts: Integers, modulus: int) -> Integers:
+    """Classes modulo a number that values of a dim meet in runs, summed over all runs."""
+    longest = -(-size // parts)
+    return (parts - 1) * np.minimum(longest, modulus) + 1
 
 
 def tiles_meet(rank: Rank, workload: Workload) -> bool:

@@ -30,8 +30,9 @@ from tilewright.model.limit import dram_limit, operand_touches, operand_words
 
 StayShare = Callable[[int], Floats]
 """The share of an operand's words that stays at most, by the words that an instance holds."""
-_ROUNDING = 2e-12
-_BELOW = 1 - 1e-12
+ROUNDING = 2e-12
+"""How far a value that meets a bound may lie above it."""
+BELOW = 1 - 1e-12
 """Sums in another order are not above."""
 
 
@@ -48,7 +49,7 @@ def least_of(evaluator: Evaluator, objective: Objective, *, joint: bool = True) 
 
     Holds in the convention `default`. Source: `spec/model.md §3, §4, §6`.
     """
-    floor = _Floor(evaluator)
+    floor = Floor(evaluator)
     if objective is Objective.DRAM:
         limit = dram_limit(evaluator.workload, evaluator.hardware).words
         return float(math.ceil(limit - 1e-6))
@@ -64,10 +65,12 @@ def meets(value: float, bound: float) -> bool:
     >>> meets(1.0, 1 - 1e-12), meets(1.0, 0.999)
     (True, False)
     """
-    return value <= bound * (1 + _ROUNDING)
+    return value <= bound * (1 + ROUNDING)
 
 
-class _Floor:
+class Floor:
+    """What a layer's operands cost on a chip at least, by the memories that keep them."""
+
     def __init__(self, evaluator: Evaluator) -> None:
         self.workload, self.hardware = evaluator.workload, evaluator.hardware
         self.space = Mapspace(self.workload, self.hardware)
@@ -124,21 +127,19 @@ class _Floor:
         between, alone, _ = self.choices()[0]
         cycles = self.cycles()
         pj = between + alone + self.fixed_pj + self.leak_pj * cycles
-        return pj * (cycles if by_cycles else 1.0) * _BELOW
+        return pj * (cycles if by_cycles else 1.0) * BELOW
 
     def joint(self, *, by_cycles: bool) -> float:
         """The least of energy, or of EDP, over the ways to unroll dims."""
         listed = list_unrollings(self.workload, self.hardware)
         if listed is None:
             return self.joint_by_prices(by_cycles=by_cycles)
-        operands = self.workload.operands
-        spreads = [spread_of(o, self.workload, listed.extents, listed.dims) for o in operands]
-        ways = _Ways(self, listed, spreads, by_cycles=by_cycles)
-        once = [ways.least_pj(at, None, passes=False) for at in range(len(operands))]
+        ways = Ways.of(self, listed, by_cycles=by_cycles)
+        once = ways.once()
         best = math.inf
         for passed in self.passed_again():
             best = min(best, ways.least(passed, once, best))
-        return best * _BELOW
+        return best * BELOW
 
     def passed_again(self) -> set[frozenset[int]]:
         """The places of operands that the outermost temporal loop does not index, by its dim.
@@ -167,7 +168,7 @@ class _Floor:
         read = (outer.read_pj or 0.0) / outer.word_bits
         written = (inner.write_pj or 0.0) / inner.word_bits
         if operand == self.workload.output:
-            drained = (inner.read_pj or 0.0) / inner.word_bits + _update_pj(outer)
+            drained = (inner.read_pj or 0.0) / inner.word_bits + update_pj(outer)
             return again * self.workload.psum_bits * (read + written + drained)
         if self.is_own(path[-1]) and len(path) == 2:
             words = operand_words(operand, self.workload)
@@ -236,7 +237,7 @@ class _Floor:
         """The energy of a word that a level sends inwards, or, of the output, receives."""
         level = self.hardware.levels[index]
         if operand == self.workload.output:
-            return self.finished_bits * _update_pj(level)
+            return self.finished_bits * update_pj(level)
         return operand.bits * (level.read_pj or 0.0) / level.word_bits
 
     def sums_pj(self, output: Operand, index: int, places: Floats) -> Floats:
@@ -248,7 +249,7 @@ class _Floor:
         touches = operand_touches(output, self.workload)
         read_pj = (level.read_pj or 0.0) / level.word_bits
         again = np.maximum(0.0, touches - places) * (bits - self.finished_bits)
-        return touches * bits * _update_pj(level) + (touches * self.finished_bits + again) * read_pj
+        return touches * bits * update_pj(level) + (touches * self.finished_bits + again) * read_pj
 
     def joint_by_prices(self, *, by_cycles: bool) -> float:
         """The same for arrays with more ways than are listed."""
@@ -263,7 +264,7 @@ class _Floor:
             best = min(best, between + max(alone, joint))
         cycles = self.cycles()
         pj = best + self.fixed_pj + self.leak_pj * cycles
-        return pj * (cycles if by_cycles else 1.0) * _BELOW
+        return pj * (cycles if by_cycles else 1.0) * BELOW
 
     def paths(self, operand: Operand) -> Iterator[tuple[int, ...]]:
         """Every choice of levels that keep an operand, outermost first."""
@@ -293,7 +294,7 @@ class _Floor:
         for parent, child in itertools.pairwise(levels):
             if operand == self.workload.output:
                 bits = words * self.finished_bits
-                total += bits * (_update_pj(parent) + (child.read_pj or 0.0) / child.word_bits)
+                total += bits * (update_pj(parent) + (child.read_pj or 0.0) / child.word_bits)
             else:
                 bits = words * operand.bits
                 total += bits * (
@@ -317,37 +318,76 @@ class _Floor:
             return Demand(((pj, min(float(served), often), 0.0),))
         first = words * self.hardware.mac_units / served
         bits = self.workload.psum_bits
-        updates = touches * bits * _update_pj(level), min(float(merged), often), 0.0
+        updates = touches * bits * update_pj(level), min(float(merged), often), 0.0
         return Demand(((touches * bits * read_pj, float(served), first * bits * read_pj), updates))
 
 
 @dataclass(frozen=True, slots=True)
-class _Ways:
-    """Ways to unroll dims, and the least that operands take in each."""
+class Ways:
+    """Ways to unroll dims, and the least that operands take in each.
 
-    floor: _Floor
+    Attributes:
+        floor: of the layer on the chip.
+        listed: the ways.
+        spreads: by operand, of all ways.
+        by_cycles: whether EDP is bounded, not energy.
+    """
+
+    floor: Floor
     listed: Unrollings
     spreads: list[Spread]
     by_cycles: bool
 
+    @classmethod
+    def of(cls, floor: Floor, listed: Unrollings, *, by_cycles: bool) -> "Ways":
+        """All that is listed."""
+        work, extents, dims = floor.workload, listed.extents, listed.dims
+        spreads = [spread_of(operand, work, extents, dims) for operand in work.operands]
+        return cls(floor, listed, spreads, by_cycles)
+
+    @property
+    def cycles(self) -> Floats:
+        """By way, the cycles that it takes at least."""
+        return np.maximum(self.listed.steps, self.floor.cycles())
+
+    def once(self) -> list[Floats]:
+        """By operand and way, the least energy if no word passes again."""
+        places = range(len(self.floor.workload.operands))
+        return [self.least_pj(at, None, passes=False) for at in places]
+
+    def by_way(self) -> Floats:
+        """By way, the least energy or EDP: `Floor.joint` is the least of all."""
+        once = self.once()
+        best = np.full(len(self.listed.steps), math.inf)
+        for passed in self.floor.passed_again():
+            even = Parts(None, self.listed.extents[:, 0], self.listed.extents[:, 0])
+            best = np.minimum(best, self.values(self.cycles, self.energies(passed, once, even)))
+            for parts in self.longer_parts(passed):
+                energies = self.energies(passed, once, parts)
+                energies.append(np.where(parts.is_possible, 0.0, math.inf))
+                cycles = np.maximum(self.listed.steps * self.longer(parts), self.floor.cycles())
+                best = np.minimum(best, self.values(cycles, energies))
+        return best * BELOW
+
     def least(self, passed: frozenset[int], once: list[Floats], best: float) -> float:
         """The least energy or EDP if some operands pass again, or no less than `best`."""
-        operands, dims = self.floor.workload.operands, self.listed.dims
         even = Parts(None, self.listed.extents[:, 0], self.listed.extents[:, 0])
         best = min(best, self.value(self.listed.steps, self.energies(passed, once, even)))
         if self.value(self.listed.steps, self.energies(passed, once, None)) >= best:
             return best  # whatever the parts
-        indexing = {dim for at in passed for dim in operands[at].dims}
-        for column, dim in enumerate(dims):
-            if dim not in indexing:
-                continue
-            size, extents = self.floor.workload.sizes[dim], self.listed.extents[:, column]
-            for parts in list_parts(dim, size, extents):
-                energies = self.energies(passed, once, parts)
-                energies.append(np.where(parts.is_possible, 0.0, math.inf))
-                steps = self.listed.steps * self.longer(parts)
-                best = min(best, self.value(steps, energies))
+        for parts in self.longer_parts(passed):
+            energies = self.energies(passed, once, parts)
+            energies.append(np.where(parts.is_possible, 0.0, math.inf))
+            best = min(best, self.value(self.listed.steps * self.longer(parts), energies))
         return best
+
+    def longer_parts(self, passed: frozenset[int]) -> Iterator[Parts]:
+        """The cases in which a dim that indexes an operand that passes again has a long part."""
+        indexing = {dim for at in passed for dim in self.floor.workload.operands[at].dims}
+        for column, dim in enumerate(self.listed.dims):
+            if dim in indexing:
+                size = self.floor.workload.sizes[dim]
+                yield from list_parts(dim, size, self.listed.extents[:, column])
 
     def longer(self, parts: Parts) -> Floats | float:
         """By how much more rounds than it must the dim with the longer part takes."""
@@ -394,12 +434,15 @@ class _Ways:
 
     def value(self, steps: Floats, energies: list[Floats]) -> float:
         """The least energy or EDP, by the steps and the operands' energies of every way."""
-        cycles = np.maximum(steps, self.floor.cycles())
+        return float(self.values(np.maximum(steps, self.floor.cycles()), energies).min())
+
+    def values(self, cycles: Floats, energies: list[Floats]) -> Floats:
+        """By way, the energy or EDP."""
         pj = self.floor.fixed_pj + self.floor.leak_pj * cycles + np.sum(energies, axis=0)
-        return float((pj * (cycles if self.by_cycles else 1.0)).min())
+        return pj * (cycles if self.by_cycles else 1.0)
 
 
-def _update_pj(level: Level) -> float:
+def update_pj(level: Level) -> float:
     """Energy per bit of an update."""
     pj = level.write_pj if level.update_pj is None else level.update_pj
     return (pj or 0.0) / level.word_bits

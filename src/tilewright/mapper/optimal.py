@@ -219,7 +219,7 @@ def _prove(  # noqa: PLR0913, PLR0917
     hunt.began = began
     if preparation.space.uneven:  # even mappings are among them, and found sooner
         share = None if seconds is None else seconds * _EVEN_SHARE
-        even = Preparation(evaluator)
+        even = Preparation(evaluator, preparation.space.fix)
         hunt.best = _prove(even, evaluator, goal, share, should_stop, lambda _: None).cost
     proved = interrupted = False
     try:

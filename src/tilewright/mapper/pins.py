@@ -6,7 +6,7 @@ Non-goals: the search (`mapper/kernels.py`), what a fix means (`ir/fix.py`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import permutations, product
 from typing import Protocol
@@ -47,6 +47,9 @@ class Pins:
     hardware: Hardware
     dims: list[str]
     divisors: list[list[int]]
+    _reached: dict[tuple[object, ...], frozenset[int]] = field(
+        default_factory=dict[tuple[object, ...], frozenset[int]], repr=False, compare=False
+    )
 
     def apart(self, level: int) -> bool:
         """Whether a level's loops must be told from those of its neighbours."""
@@ -108,11 +111,14 @@ class Pins:
 
     def _reachable(self, stages: Sequence[Place], d: int) -> frozenset[int]:
         """The products that a dim's loops in some stages may have."""
-        found, divisors = {1}, frozenset(self.divisors[d])
-        for stage in stages:
-            for choices in self._choices(stage, d):
-                found = {a * b for a, b in product(found, choices)} & divisors
-        return frozenset(found)
+        key = (d, *((stage.level, stage.fan) for stage in stages))
+        if key not in self._reached:  # the same stages are asked about for every choice of blocks
+            found, divisors = {1}, frozenset(self.divisors[d])
+            for stage in stages:
+                for choices in self._choices(stage, d):
+                    found = {a * b for a, b in product(found, choices)} & divisors
+            self._reached[key] = frozenset(found)
+        return self._reached[key]
 
     def _choices(self, stage: Place, d: int) -> list[list[int]]:
         """The extents of a dim's loops in a stage: the temporal one, those on axes."""
