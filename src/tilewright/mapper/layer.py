@@ -5,6 +5,7 @@ Owns: `find_mapping` and `solve_layer`, which choose the mapper.
 Non-goals: the mappers themselves (`mapper/optimal.py`, `mapper/search.py`).
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 UNEVEN_SECONDS = 60.0
 """How long uneven mappings of a layer are searched if nothing is said: some take very long."""
+_NARROW_SHARE = 0.3
+"""The share of what even ones leave of it that is kept to rule out ways to unroll dims."""
 
 
 def find_mapping(  # noqa: PLR0913
@@ -115,25 +118,14 @@ def solve_layer(
 
         try:
             if q.uneven:
-                return _find_uneven(q, find)
+                return _find_uneven(q, find, should_stop)
             return _raise_bound(find(uneven=False, seconds=q.seconds), q)
         except UncoveredError:
             pass
     if q.convention == DEFAULT and (q.imperfect or q.uneven):
         from tilewright.mapper.relaxed import find_relaxed
 
-        return find_relaxed(
-            q.workload,
-            q.hardware,
-            objective=q.objective,
-            imperfect=q.imperfect,
-            uneven=q.uneven,
-            fix=q.fix,
-            seconds=q.seconds,
-            seed=q.seed,
-            should_stop=should_stop,
-            on_progress=on_progress,
-        )
+        return find_relaxed(q, should_stop=should_stop, on_progress=on_progress)
     return search_mapping(
         q.workload,
         q.hardware,
@@ -148,9 +140,15 @@ def solve_layer(
     )
 
 
-def _find_uneven(question: Question, find: Callable[..., LayerResult]) -> LayerResult:
-    """The best uneven mapping; if an even one meets the bound of all, ties alone are searched."""
+def _find_uneven(
+    question: Question, find: Callable[..., LayerResult], should_stop: Stop
+) -> LayerResult:
+    """The best uneven mapping; if an even one meets the bound of all, ties alone are searched.
+
+    Where the proof does not come to its end, ways to unroll dims are ruled out.
+    """
     from tilewright.mapper.floor import least_of, meets
+    from tilewright.mapper.narrowing import narrow_down
     from tilewright.mapper.relaxed import TIES_SHARE
     from tilewright.model.evaluate import make_evaluator
 
@@ -158,30 +156,51 @@ def _find_uneven(question: Question, find: Callable[..., LayerResult]) -> LayerR
     even = find(uneven=False, seconds=seconds)
     if even.cost is None or even.interrupted:
         return _raise_bound(find(uneven=True, seconds=seconds), question)
-    rest = None if seconds is None else max(0.0, seconds - even.seconds)
-    least = least_of(make_evaluator(question.workload, question.hardware), goal)
-    if rest is not None and meets(goal.of(even.cost), least):
-        rest *= TIES_SHARE
-    found = find(uneven=True, seconds=rest)
-    best = even.cost if found.cost is None else min(even.cost, found.cost, key=goal.key)
+    began = time.monotonic() - even.seconds
+    best, evaluator = even.cost, make_evaluator(question.workload, question.hardware)
+    least = least_of(evaluator, goal)
+
+    def rest() -> float | None:
+        return None if seconds is None else max(0.0, began + seconds - time.monotonic())
+
+    left = rest()
+    share = TIES_SHARE if meets(goal.of(best), least) else 1 - _NARROW_SHARE
+    found = find(uneven=True, seconds=None if left is None else left * share)
+    best = min((cost for cost in (best, found.cost) if cost is not None), key=goal.key)
+    is_open = found.status is not Status.OPTIMAL and not meets(goal.of(best), least)
+    if is_open and not found.interrupted and not should_stop():
+        narrowed = narrow_down(
+            evaluator,
+            goal,
+            best,
+            imperfect=False,
+            uneven=True,
+            seconds=rest(),
+            should_stop=should_stop,
+        )
+        if narrowed is not None:
+            best, least = narrowed.cost, max(least, narrowed.bound)
     found = replace(
         found,
         cost=best,
         evaluated=even.evaluated + found.evaluated,
-        seconds=even.seconds + found.seconds,
+        seconds=time.monotonic() - began,
     )
-    return _raise_bound(found, question)
+    return _raise_bound(found, question, least)
 
 
-def _raise_bound(found: LayerResult, question: Question) -> LayerResult:
-    """A search that was cut short is bounded by what holds for all mappings, too."""
+def _raise_bound(found: LayerResult, question: Question, least: float = 0.0) -> LayerResult:
+    """A search that was cut short is bounded by what holds for all mappings, too.
+
+    `least` is such a bound, if one is known that may be better than `floor.least_of`.
+    """
     if found.status is not Status.BEST_FOUND or found.cost is None:
         return found
     from tilewright.mapper.floor import least_of, meets
     from tilewright.model.evaluate import make_evaluator
 
     goal, value = question.objective, question.objective.of(found.cost)
-    least = least_of(make_evaluator(question.workload, question.hardware), goal)
+    least = least or least_of(make_evaluator(question.workload, question.hardware), goal)
     if meets(value, least):
         return replace(found, status=Status.OPTIMAL, lower_bound=value)
     return replace(found, lower_bound=max(found.lower_bound or 0.0, least))
