@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tilewright.ir.mapping import Mapping
-from tilewright.mapper.floor import least_of, meets
+from tilewright.mapper.floor import ROUNDING, least_of, meets
 from tilewright.mapper.narrowing import narrow_down
 from tilewright.mapper.question import Question
 from tilewright.mapper.result import LayerResult, Objective, Status, Stop, limit_of_all
@@ -126,6 +126,8 @@ class _Relaxed:
         perfect = self._prove(uneven=False)
         bound = self.least
         if self.question.imperfect and self.question.fix is None:
+            if perfect is not None and not self.is_met and not self.interrupted:
+                self._narrow()
             clipped = self._prove_imperfect(perfect)
             if clipped is not None:
                 if clipped.is_proved and perfect is not None:
@@ -212,7 +214,7 @@ class _Relaxed:
             seconds=seconds,
             seed=asked.seed,
             starts=starts,
-            enough=self.least,
+            enough=self.least * (1 + ROUNDING),
             should_stop=lambda: self.should_stop() or self.interrupted,
         )
 
@@ -242,7 +244,7 @@ class _Relaxed:
         search = ImperfectSearch(
             self.evaluator,
             self.goal,
-            best=perfect.cost,
+            best=self.best,
             deadline=now + seconds * (TIES_SHARE if self.is_met else 1.0),
             should_stop=self.should_stop,
             tell=tell,
@@ -258,7 +260,9 @@ class _Relaxed:
         return found
 
     def _search_on(self, bound: float = 0.0) -> LayerResult:
-        """Search for the rest of the time, from all that was found."""
+        """Search for the rest of the time, from all that was found, if that may be worth it."""
+        if self.is_met:
+            return self._answer(self.least)
         starts = [cost.mapping for cost in self.costs] if self.question.fix is None else []
         found = self._search(starts, self._rest())
         self._note(found)
