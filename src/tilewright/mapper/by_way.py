@@ -20,7 +20,7 @@ from tilewright.ir.hardware import AXES, Fanout
 from tilewright.ir.workload import Operand, Rank, Workload
 from tilewright.mapper.copies import Floats, copies_beside_words, spread_of, tiles_meet
 from tilewright.mapper.floor import BELOW, ROUNDING, Floor, Ways, update_pj
-from tilewright.mapper.outer_loops import Nest, Passing, Rows
+from tilewright.mapper.outer_loops import FEW_PLACES, Nest, Passing, Rows
 from tilewright.mapper.result import Objective
 from tilewright.mapper.sharing import list_unrollings
 from tilewright.model.evaluate import Evaluator
@@ -112,10 +112,13 @@ class Refinement:
             if index > 0
         }
 
-    def raise_bound(self, way: int, enough: float, *, every_edge: bool) -> None:
+    def raise_bound(
+        self, way: int, enough: float, *, every_edge: bool, places: int = FEW_PLACES
+    ) -> None:
         """Look at a way closer, as far as its bound can reach `enough`.
 
-        With `every_edge`, edges further in are looked at by themselves, which takes longer.
+        With `every_edge`, edges further in are looked at by themselves, which takes longer, as more
+        `places` in nests do.
         """
         cycles = float(self.ways.cycles[way]) if self.ways.by_cycles else 1.0
         most = enough / cycles / BELOW
@@ -127,6 +130,7 @@ class Refinement:
                 for each in (False, True) if every_edge else (False,):
                     if pj + again < most:
                         nest = self._nest(way, picked, dealing, every_edge=each)
+                        nest.places = places
                         again = max(again, nest.least_pj(self._sizes, most - pj))
                 if pj + again < most:
                     most, self.paths[way] = pj + again, picked

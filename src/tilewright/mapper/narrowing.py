@@ -13,14 +13,18 @@ from dataclasses import dataclass
 
 from tilewright.mapper.by_way import Refinement, refine
 from tilewright.mapper.floor import meets
+from tilewright.mapper.outer_loops import FEW_PLACES
 from tilewright.mapper.padded import deal, find_padded, pad
 from tilewright.mapper.result import Objective, Stop
 from tilewright.model.evaluate import Cost, Evaluator
 
 _MOST_WAYS, _MOST_SOUGHT = 4_000, 10
 """Ways that are looked at closer, and in how many mappings are sought before the next look."""
-_LOOKS = (None, False, True, True)
-"""Whether edges further in are looked at by themselves, look after look; first only mappings."""
+_MOST_OPEN = 200
+"""Ways at most that are left for the longest look."""
+_LOOKS = (None, (False, FEW_PLACES), (True, FEW_PLACES), (True, 3_000))
+"""Look after look: whether edges further in are looked at by themselves, and at how many places of
+a nest; first mappings are sought in the ways whose bound is least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,9 @@ def narrow_down(  # noqa: PLR0913
         return should_stop() or (rest is not None and rest <= 0)
 
     sought: set[int] = set()
-    for every_edge in _LOOKS:
-        if every_edge is not None:
-            _rule_out(refinement, objective.of(best), over, every_edge=every_edge)
+    for look in _LOOKS:
+        if look is not None:
+            _rule_out(refinement, objective.of(best), over, *look)
         tell(objective.of(best), refinement.least)
         for way in _plan(evaluator, refinement, objective.of(best), sought):
             if over():
@@ -102,12 +106,17 @@ def narrow_down(  # noqa: PLR0913
     return Narrowed(best, min(refinement.least, objective.of(best)), len(sought))
 
 
-def _rule_out(refinement: Refinement, value: float, over: Stop, *, every_edge: bool) -> None:
+def _rule_out(
+    refinement: Refinement, value: float, over: Stop, every_edge: bool, places: int
+) -> None:
     """Raise the bounds of the ways that may undercut a value."""
-    for way in refinement.below(value)[:_MOST_WAYS]:
+    ways = refinement.below(value)[:_MOST_WAYS]
+    if places > FEW_PLACES and len(ways) > _MOST_OPEN:
+        return
+    for way in ways:
         if over():
             return
-        refinement.raise_bound(way, value, every_edge=every_edge)
+        refinement.raise_bound(way, value, every_edge=every_edge, places=places)
 
 
 def _plan(

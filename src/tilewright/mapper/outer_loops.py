@@ -18,8 +18,8 @@ from functools import lru_cache
 
 Extents = tuple[int, ...]
 """By dim: to how many places its values are dealt."""
-MOST_PLACES = 200
-"""Places in nests that are looked at; what is not costs nothing."""
+FEW_PLACES = 200
+"""Places in a nest that are looked at if nothing is said; what is not costs nothing."""
 _SMALL, _FEW_ROUNDS = 8, 6
 """Dims whose chunks are all looked at, and rounds in which each number is looked at by itself."""
 _CLOSE, _APART = 0.92, 0.75
@@ -326,12 +326,21 @@ class Nest:
         opened: dims that are split and have no loop inside of it.
         uneven: dims whose values may be dealt unevenly to places in all rounds but the first.
         inside: by dim, how many values at most the loops inside of the fan-out go through.
+        places: in nests that are looked at; what is not costs nothing.
 
-    >>> whole = Rows((0,), (1,), (8,), 0, 0, (0,))
-    >>> column = replace(whole, dims=(1,), sizes=(4,))
-    >>> free = Passing((whole,), 1.0, 0.0, 0.0, 0.0, 1, 1, 1, is_own=False, is_inside=True)
-    >>> Nest((1, 1), (free, replace(free, ranks=(column,))), {1: 4}).least_pj((8, 4), 100.0)
-    4.0
+    Eight words and four, each with a dim of its own, where five have room: all four stay.
+
+    >>> eight = Rows((0,), (1,), (8,), 0, 0, (0,))
+    >>> four = replace(eight, dims=(1,), sizes=(4,))
+    >>> each = Passing((eight,), 1.0, 0.0, 0.0, 0.0, 1, 1, 1, is_own=False, is_inside=True)
+    >>> both = each, replace(each, ranks=(four,))
+    >>> Nest((1, 1), both, {1: 5}).least_pj((8, 4), 100.0)
+    0.0
+
+    Where four have room, a part of them stays, and the eight pass again.
+
+    >>> Nest((1, 1), both, {1: 4}).least_pj((8, 4), 100.0)
+    8.0
     """
 
     extents: Extents
@@ -341,6 +350,7 @@ class Nest:
     opened: frozenset[int] = frozenset()
     uneven: frozenset[int] = frozenset()
     inside: Extents = ()
+    places: int = FEW_PLACES
     known: dict[_Place, tuple[float, float]] = field(
         default_factory=dict[_Place, tuple[float, float]]
     )
@@ -357,7 +367,7 @@ class Nest:
         """The same from a place on."""
         if any(place.rooms[at] < self.operands[at].bits for at in place.waiting):
             return most  # not even a word has room
-        if most <= 0 or self._is_free(place) or len(self.known) >= MOST_PLACES:
+        if most <= 0 or self._is_free(place) or len(self.known) >= self.places:
             return 0.0
         value, limit = self.known.get(place, (0.0, 0.0))
         if limit >= most or value < limit:

@@ -118,8 +118,9 @@ def deal(workload: Workload, fanout: Fanout, extents: Mapping[str, int]) -> dict
 
     >>> from tilewright.ir.workload import conv2d
     >>> layer = conv2d("c", K=8, C=3, P=4, Q=4, R=7, S=7)
-    >>> deal(layer, Fanout(16, 16), {"C": 3, "R": 7, "S": 7})
-    {'C': (3, 1), 'R': (1, 7), 'S': (4, 2)}
+    >>> dealt = deal(layer, Fanout(16, 16), {"C": 3, "R": 7, "S": 7})
+    >>> sorted(along_x * along_y for along_x, along_y in dealt.values())
+    [3, 7, 8]
     """
     wanted = {dim: extent for dim, extent in extents.items() if extent > 1}
     options = [list(_splits(fanout, dim, extent)) for dim, extent in wanted.items()]
