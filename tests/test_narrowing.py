@@ -20,7 +20,7 @@ from tilewright.ir.hardware import Compute, Fanout, Hardware, Level
 from tilewright.ir.mapping import parse_mapping
 from tilewright.ir.verify import verify_mapping
 from tilewright.ir.workload import Workload, conv2d, einsum
-from tilewright.mapper import by_way
+from tilewright.mapper import by_way, narrowing
 from tilewright.mapper.by_way import Dealing, refine
 from tilewright.mapper.floor import least_of, meets
 from tilewright.mapper.layer import find_mapping
@@ -350,6 +350,31 @@ def test_narrowing_stops_when_told_and_keeps_what_is_known() -> None:
     assert (found.cost, found.sought) == (even, 0)
     least = least_of(evaluator, Objective.ENERGY)
     assert found.bound == pytest.approx(least, rel=1e-9)
+
+
+@pytest.mark.parametrize("imperfect", [False, True])
+@pytest.mark.parametrize("name", ["_rule_out", "find_padded"])
+def test_ctrl_c_returns_what_is_known(
+    name: str, imperfect: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(narrowing, name, press)
+    layer = zoo.load_network("resnet18").layer("layer3.0.conv1")
+    even = find_mapping(layer, GENERIC).cost
+    assert even is not None
+    evaluator = make_evaluator(layer, GENERIC)
+    found = narrow_down(evaluator, Objective.ENERGY, even, imperfect=imperfect, uneven=True)
+    assert found is not None
+    assert (found.cost, found.interrupted) == (even, True)
+    if imperfect:
+        whole = find_mapping(layer, GENERIC, imperfect=True, uneven=True)
+        assert whole.interrupted
+        assert whole.status is Status.BEST_FOUND
+        assert whole.cost is not None
+        assert whole.lower_bound is not None
+        assert whole.lower_bound < whole.cost.energy_pj == even.energy_pj
 
 
 def test_ways_are_not_listed_for_other_objectives() -> None:

@@ -180,6 +180,7 @@ def _find_uneven(
         )
         if narrowed is not None:
             best, least = narrowed.cost, max(least, narrowed.bound)
+            found = replace(found, interrupted=narrowed.interrupted)
     found = replace(
         found,
         cost=best,

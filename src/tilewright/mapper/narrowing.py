@@ -9,7 +9,7 @@ Non-goals: the bound of a way (`mapper/by_way.py`), mappings of a way (`mapper/p
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tilewright.mapper.by_way import Refinement, refine
 from tilewright.mapper.floor import meets
@@ -35,11 +35,13 @@ class Narrowed:
         cost: of the best mapping.
         bound: what no mapping undercuts, in the objective's unit.
         sought: in how many ways mappings were sought.
+        interrupted: whether Ctrl-C was pressed.
     """
 
     cost: Cost
     bound: float
     sought: int
+    interrupted: bool = False
 
 
 def narrow_down(  # noqa: PLR0913
@@ -67,43 +69,81 @@ def narrow_down(  # noqa: PLR0913
 
     Returns: a mapping no worse, and a bound of all mappings; `None` if ways are not listed.
     """
-    refinement = refine(evaluator, objective)
-    if refinement is None:
-        return None
     deadline = None if seconds is None else time.monotonic() + seconds
+    hunt = _Hunt(evaluator, objective, best, imperfect, uneven, deadline, should_stop, tell)
+    interrupted = False
+    try:
+        hunt.run()
+    except KeyboardInterrupt:
+        interrupted = True
+    if hunt.refinement is None and not interrupted:
+        return None
+    return Narrowed(hunt.best, hunt.bound, len(hunt.sought), interrupted)
 
-    def left() -> float | None:
-        return None if deadline is None else deadline - time.monotonic()
 
-    def over() -> bool:
-        rest = left()
-        return should_stop() or (rest is not None and rest <= 0)
+@dataclass(slots=True)
+class _Hunt:
+    """What is asked, and how far it has come."""
 
-    sought: set[int] = set()
-    for look in _LOOKS:
-        if look is not None:
-            _rule_out(refinement, objective.of(best), over, *look)
-        tell(objective.of(best), refinement.least)
-        for way in _plan(evaluator, refinement, objective.of(best), sought):
-            if over():
-                break
-            if meets(objective.of(best), float(refinement.bounds[way])):
-                continue
-            sought.add(way)
-            found = find_padded(
-                evaluator,
-                objective,
-                refinement.extents(way),
-                keeps=refinement.keeps(way),
-                imperfect=imperfect,
-                uneven=uneven,
-                seconds=left(),
-                should_stop=should_stop,
-            )
-            if found is not None and objective.key(found) < objective.key(best):
-                best = found
-                tell(objective.of(best), refinement.least)
-    return Narrowed(best, min(refinement.least, objective.of(best)), len(sought))
+    evaluator: Evaluator
+    objective: Objective
+    best: Cost
+    imperfect: bool
+    uneven: bool
+    deadline: float | None
+    should_stop: Stop
+    tell: Callable[[float, float], None]
+    refinement: Refinement | None = None
+    sought: set[int] = field(default_factory=set[int])
+
+    @property
+    def value(self) -> float:
+        return self.objective.of(self.best)
+
+    @property
+    def bound(self) -> float:
+        """What no mapping undercuts; 0 if nothing is known yet."""
+        return 0.0 if self.refinement is None else min(self.refinement.least, self.value)
+
+    def left(self) -> float | None:
+        """The seconds that are left."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+    def is_over(self) -> bool:
+        rest = self.left()
+        return self.should_stop() or (rest is not None and rest <= 0)
+
+    def run(self) -> None:
+        """Rule out ways and seek mappings in the others, by turns."""
+        self.refinement = refinement = refine(self.evaluator, self.objective)
+        if refinement is None:
+            return
+        for look in _LOOKS:
+            if look is not None:
+                _rule_out(refinement, self.value, self.is_over, *look)
+            self.tell(self.value, self.bound)
+            for way in _plan(self.evaluator, refinement, self.value, self.sought):
+                if self.is_over():
+                    return
+                if not meets(self.value, float(refinement.bounds[way])):
+                    self.seek(refinement, way)
+
+    def seek(self, refinement: Refinement, way: int) -> None:
+        """Seek a better mapping that unrolls in a way."""
+        self.sought.add(way)
+        found = find_padded(
+            self.evaluator,
+            self.objective,
+            refinement.extents(way),
+            keeps=refinement.keeps(way),
+            imperfect=self.imperfect,
+            uneven=self.uneven,
+            seconds=self.left(),
+            should_stop=self.should_stop,
+        )
+        if found is not None and self.objective.key(found) < self.objective.key(self.best):
+            self.best = found
+            self.tell(self.value, self.bound)
 
 
 def _rule_out(

@@ -49,6 +49,8 @@ def find_padded(  # noqa: PLR0913
 
     Returns: the mapping's cost; `None` if the chip has not one fan-out, if that has no room, if
         nothing was found, or for a layer that `prepare.reject_uncovered` rejects.
+
+    Raises: `KeyboardInterrupt` if Ctrl-C was pressed.
     """
     from tilewright.mapper.optimal import find_optimal
 
@@ -87,6 +89,8 @@ def find_padded(  # noqa: PLR0913
             seconds=seconds,
             should_stop=should_stop,
         )
+        if found.interrupted and not should_stop():
+            raise KeyboardInterrupt  # for who asked
         return None if found.cost is None else evaluator.price(found.cost.mapping)
     except (InputError, InfeasibleError):  # not covered
         return None

@@ -110,7 +110,7 @@ class _Relaxed:
         if even is not None and not self.interrupted:
             for step in (self._narrow, self._search_near):
                 step()
-                if self.is_met:
+                if self.is_met or self.interrupted:
                     return self._answer(self.least)
         if not self.interrupted:
             self._prove(uneven=True)
@@ -194,6 +194,7 @@ class _Relaxed:
         if narrowed is not None:
             self.costs.append(narrowed.cost)
             self.least = max(self.least, narrowed.bound)
+            self.interrupted |= narrowed.interrupted
 
     def _search_near(self) -> None:
         """Look for a better mapping a few steps from the best known."""
