@@ -55,9 +55,10 @@ def find_relaxed(
     Returns: a mapping that is no worse than the best with perfect factors. `OPTIMAL` if it meets
         the bound.
     """
+    began = time.monotonic()
     evaluator = make_evaluator(question.workload, question.hardware)
     least = least_of(evaluator, question.objective)
-    asked = _Relaxed(question, evaluator, should_stop, on_progress, least, time.monotonic())
+    asked = _Relaxed(question, evaluator, should_stop, on_progress, least, began)
     if question.uneven and question.fix is None:
         return asked.find_uneven()
     return asked.find_imperfect()
