@@ -28,6 +28,9 @@ from tilewright.model.limit import real_pairs
 
 Path = tuple[int, ...]
 """The levels that keep an operand, outermost first."""
+_SHORT = 3
+"""Values of a part up to which an open dim has no loop inside of the fan-out: two steps inside and
+two outside need more than twice as many values as there are parts."""
 _MOST_MEETING = 1 << 16
 """Coordinates of a rank up to which it is looked at which ones chunks share."""
 
@@ -153,7 +156,7 @@ class Refinement:
                 opened = frozenset(
                     at
                     for at, n in split.items()
-                    if at not in closed and self._sizes[at] - n + 1 < 4
+                    if at not in closed and self._sizes[at] - n + 1 <= _SHORT
                 )
                 inside = list(self._sizes)
                 for at in split.keys() - closed:

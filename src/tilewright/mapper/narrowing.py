@@ -122,7 +122,7 @@ class _Hunt:
             if look is not None:
                 _rule_out(refinement, self.value, self.is_over, *look)
             self.tell(self.value, self.bound)
-            for way in _plan(self.evaluator, refinement, self.value, self.sought):
+            for way in _plan(self.evaluator, refinement, self.value, self.sought, self.is_over):
                 if self.is_over():
                     return
                 if not meets(self.value, float(refinement.bounds[way])):
@@ -160,7 +160,7 @@ def _rule_out(
 
 
 def _plan(
-    evaluator: Evaluator, refinement: Refinement, value: float, sought: set[int]
+    evaluator: Evaluator, refinement: Refinement, value: float, sought: set[int], over: Stop
 ) -> list[int]:
     """The ways in which mappings are sought next, those with a low bound and little padding first.
 
@@ -172,6 +172,8 @@ def _plan(
     workload = evaluator.workload
     rated: dict[tuple[float, float], int] = {}
     for way in refinement.below(value)[:_MOST_WAYS]:
+        if over():
+            break
         dealt = deal(workload, fans[0], refinement.extents(way))
         if dealt is not None and way not in sought and refinement.is_possible(way):
             bound, work = float(refinement.bounds[way]), pad(workload, dealt).macs / workload.macs
